@@ -1,0 +1,1 @@
+"""Audio files, mel spectrograms and companding: what lies between a recording and a network."""

@@ -1,0 +1,138 @@
+"""Mel spectrograms: audio to mel by a `MelSpec`, and the check of a mel that came from elsewhere.
+
+The definition itself, with its presets, lives in `mel_spec.py`; `MelSpec` is imported from here.
+The filters are librosa's, so that "slaney" means what everybody means by it; everything else is
+torch, in float32 even under autocast, and differentiable, so that losses use the same function.
+"""
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wavewn.audio.companding import pre_emphasis
+from wavewn.audio.mel_check import check_mel
+from wavewn.audio.mel_spec import MelSpec
+from wavewn.errors import ShapeError
+
+__all__ = ["MelSpec", "check_mel", "mel_spectrogram", "prepare_audio"]
+
+
+def mel_spectrogram(audio: Tensor, spec: MelSpec) -> Tensor:
+    """Compute the mel spectrogram that `spec` defines, of audio that went through its chain.
+
+    Args:
+        audio: [batch, samples] or [samples], at `spec.sample_rate`. Audio shorter than the
+            padding is reflected as often as it takes, as numpy does.
+        spec: The definition; its chain (`prepare_audio`) is not applied here.
+
+    Returns:
+        [batch, n_mels, spec.frames(samples)], float32; batch is 1 for [samples].
+
+    Raises:
+        ShapeError: The audio has another number of axes, no samples, or is not floating point.
+    """
+    audio = _rows(audio)
+    samples = audio.shape[1]
+    frames = spec.frames(samples)
+    if frames == 0:
+        return audio.new_zeros(audio.shape[0], spec.n_mels, 0)
+    with torch.autocast(audio.device.type, enabled=False):
+        filters, window = _filters(spec, audio.device)
+        spectrum = torch.stft(
+            _pad(audio, spec.padding, spec.pad_mode),
+            spec.n_fft,
+            spec.hop_length,
+            spec.win_length,
+            window,
+            center=False,
+            return_complex=True,
+        )
+        mel = (filters @ _magnitude(spectrum[..., :frames], spec)).contiguous()
+        mel = mel.clamp(min=spec.floor) if spec.floor_kind == "clamp" else mel + spec.floor
+        if spec.log_base is not None:
+            mel = mel.log() if spec.log_base == "e" else mel.log10()
+        return (mel - _column(spec.mean, mel)) / _column(spec.scale, mel)
+
+
+def prepare_audio(audio: Tensor, spec: MelSpec) -> Tensor:
+    """Send audio through the chain of `spec`: peak, high-pass, pre-emphasis, gain.
+
+    The high-pass is a causal Butterworth filter of order 4. Carries no gradient through it.
+
+    Args:
+        audio: [batch, samples] or [samples], whole files, because of the peak.
+        spec: Whose `peak`, `high_pass_hz`, `pre_emphasis` and `gain` apply.
+
+    Returns:
+        Audio of the same shape.
+    """
+    rows = _rows(audio)
+    if spec.peak is not None:
+        loudest = rows.abs().amax(dim=1, keepdim=True)
+        rows = rows * torch.where(loudest > 0, spec.peak / loudest, 1.0)
+    if spec.high_pass_hz is not None:
+        from scipy.signal import butter, sosfilt
+
+        sos = butter(4, spec.high_pass_hz, "highpass", fs=spec.sample_rate, output="sos")
+        filtered = sosfilt(sos, rows.detach().cpu().numpy().astype(np.float64), axis=1)
+        rows = torch.from_numpy(filtered.astype(np.float32)).to(rows.device)
+    if spec.pre_emphasis:
+        rows = pre_emphasis(rows, spec.pre_emphasis)
+    return (rows * spec.gain).reshape(audio.shape)
+
+
+def _rows(audio: Tensor) -> Tensor:
+    """Give [batch, samples] in float32."""
+    if audio.dim() not in (1, 2) or audio.shape[-1] == 0 or not audio.is_floating_point():
+        raise ShapeError(
+            "audio must be [batch, samples] or [samples], floating point and not empty, "
+            f"got {list(audio.shape)} {audio.dtype}"
+        )
+    return audio.reshape(-1, audio.shape[-1]).float()
+
+
+def _pad(audio: Tensor, padding: tuple[int, int], mode: str) -> Tensor:
+    samples = audio.shape[1]
+    if mode != "reflect" or max(padding) < samples:
+        # torch pads by reflection and replication only what has a channel axis
+        return F.pad(audio.unsqueeze(1), padding, mode=mode).squeeze(1)
+    index = torch.arange(-padding[0], samples + padding[1], device=audio.device)
+    index = index % max(2 * (samples - 1), 1)
+    return audio[:, torch.minimum(index, (2 * (samples - 1) - index).abs())]
+
+
+def _magnitude(spectrum: Tensor, spec: MelSpec) -> Tensor:
+    if spec.magnitude_epsilon == 0:
+        magnitude = spectrum.abs()  # its gradient at 0 is 0; that of a root is not finite
+        return magnitude if spec.power == 1 else magnitude**spec.power
+    energy = spectrum.real.square() + spectrum.imag.square() + spec.magnitude_epsilon
+    return energy.sqrt() if spec.power == 1 else energy ** (spec.power / 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _filters(spec: MelSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give the mel filters [n_mels, bins] and the Hann window [win_length]."""
+    import librosa
+
+    bank = librosa.filters.mel(
+        sr=spec.sample_rate,
+        n_fft=spec.n_fft,
+        n_mels=spec.n_mels,
+        fmin=spec.f_min,
+        fmax=spec.f_max,
+        htk=spec.mel_scale == "htk",
+        norm=spec.norm,
+        dtype=np.float32,
+    )
+    # Tensors born under inference_mode could never be trained with, and these are kept.
+    with torch.inference_mode(False):
+        window = torch.hann_window(spec.win_length, periodic=True, dtype=torch.float32)
+        return torch.tensor(bank, device=device), window.to(device)
+
+
+def _column(value: float | tuple[float, ...], like: Tensor) -> Tensor:
+    """Give one number, or one per band, in a shape that meets [batch, bands, frames]."""
+    return like.new_tensor(value).reshape(-1, 1)
