@@ -6,6 +6,8 @@ torch, in float32 even under autocast, and differentiable, so that losses use th
 """
 
 import functools
+import logging
+import math
 
 import numpy as np
 import torch
@@ -13,11 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wavewn.audio.companding import pre_emphasis
-from wavewn.audio.mel_check import check_mel
 from wavewn.audio.mel_spec import MelSpec
-from wavewn.errors import ShapeError
+from wavewn.errors import MelError, ShapeError
 
 __all__ = ["MelSpec", "check_mel", "mel_spectrogram", "prepare_audio"]
+
+logger = logging.getLogger(__name__)
+
+FLOORS = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10)  # at which the vocoder families clamp
+BELOW_FLOOR = 2.0  # nats that an acoustic model's prediction may undershoot the floor by
 
 
 def mel_spectrogram(audio: Tensor, spec: MelSpec) -> Tensor:
@@ -136,3 +142,97 @@ def _filters(spec: MelSpec, device: torch.device) -> tuple[Tensor, Tensor]:
 def _column(value: float | tuple[float, ...], like: Tensor) -> Tensor:
     """Give one number, or one per band, in a shape that meets [batch, bands, frames]."""
     return like.new_tensor(value).reshape(-1, 1)
+
+
+def check_mel(mel: Tensor, spec: MelSpec) -> None:
+    """Refuse a mel that cannot be what `spec` says, naming the likely cause.
+
+    What a microphone could have recorded passes: silence, full-scale noise, a prediction that
+    undershoots the floor a little. What is only suspicious is logged as a warning.
+
+    Args:
+        mel: [bands, frames] or [batch, bands, frames].
+        spec: What the mel claims to be.
+
+    Raises:
+        MelError: Wrong layout, number of bands, NaN, or values that no audio in [-1, 1] gives.
+    """
+    shape = list(mel.shape)
+    if len(shape) not in (2, 3) or not mel.is_floating_point() or mel.numel() == 0:
+        raise MelError(
+            "a mel must be [bands, frames] or [batch, bands, frames], floating point and not "
+            f"empty, got {shape} {mel.dtype}"
+        )
+    if shape[-2] != spec.n_mels and shape[-1] == spec.n_mels:
+        raise MelError(f"the mel is transposed: {shape} is [frames, bands]; swap its last two axes")
+    if shape[-2] != spec.n_mels:
+        raise MelError(
+            f"this model reads {spec.n_mels} bands, the mel is {shape} [.., bands, frames]; "
+            "it was made for another vocoder"
+        )
+    mel = mel.detach().float()
+    strange = ~torch.isfinite(mel)
+    if strange.any():
+        frame = int(strange.nonzero()[0, -1])
+        raise MelError(
+            f"the mel holds {int(strange.sum())} NaN or infinite values, the first in frame "
+            f"{frame}; was a logarithm taken of zero, or did the acoustic model diverge?"
+        )
+    _check_range(mel * _column(spec.scale, mel) + _column(spec.mean, mel), spec)
+
+
+def _check_range(values: Tensor, spec: MelSpec) -> None:
+    """Compare values before the affine with what audio in [-1, 1] can give."""
+    low, high, middle = (float(v) for v in (values.min(), values.max(), values.median()))
+    came = f"values go from {low:.4g} to {high:.4g}"
+    if spec.log_base is None:
+        if low < -1.0:
+            raise MelError(f"linear magnitudes are never negative, {came}: was a logarithm taken?")
+        return
+    nats = 1.0 if spec.log_base == "e" else 1.0 / math.log(10)
+    mine, other = ("natural log", "log10") if spec.log_base == "e" else ("log10", "natural log")
+    floor, noise, limit = math.log(spec.floor) * nats, *(v * nats for v in _levels(spec))
+    expected = f"expected {mine} between {floor:.4g} and {limit:.3g}, {came}"
+    if low >= 0 > floor and (noise < nats or middle < 0.05 * high):
+        raise MelError(
+            f"{expected}: these are linear magnitudes, or values normalised to start at 0; "
+            f"take the {mine} of max(mel, {spec.floor:g})"
+        )
+    if high > limit:
+        raise MelError(
+            f"{expected}: too loud; is it decibels, energy, normalised by statistics of its own, "
+            "or taken from audio in 16-bit integers?"
+        )
+    if low < floor - BELOW_FLOOR * nats:
+        cause = f"its floor is not {spec.floor:g}; clamp the mel at {floor:.5g}"
+        if low < -30.0:
+            cause = "these are decibels; multiply by ln(10) / 20 = 0.1151 (for log10 by 0.05)"
+        elif other == "natural log":
+            cause = "this is the natural log; divide by ln(10) = 2.3026"
+        raise MelError(f"{expected}: {cause}")
+    if other != "log10":
+        return
+    resting = int((values < low + 1e-4).sum())
+    clamped = any(abs(low - math.log10(f)) < 1e-3 for f in (*FLOORS, spec.floor))
+    if clamped and low > floor + 0.5 and resting >= 8 and high - low > 2:
+        raise MelError(
+            f"{expected}, and {resting} values rest at {low:.4g}: this is log10; "
+            "multiply by ln(10) = 2.3026"
+        )
+    if values.shape[-1] >= 20 and low > 0.55 * floor and high - low > 3:
+        logger.warning(
+            "the mel's %s and never come near the floor, %.4g: either the recording is noisy "
+            "throughout, or this is log10 (then multiply by 2.3026)",
+            came,
+            floor,
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def _levels(spec: MelSpec) -> tuple[float, float]:
+    """Give, in nats, the level of +-1 white noise and a limit above all audio in [-1, 1]."""
+    filters, window = _filters(spec, torch.device("cpu"))
+    areas = filters.sum(dim=1)
+    noise = areas.median() * window.square().sum().sqrt() ** spec.power
+    bound = areas.max() * window.sum() ** spec.power
+    return math.log(noise), max(6.0, math.log(bound) + 1.0)

@@ -43,6 +43,8 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "log_base": (*get_args(LogBase), None),
     "floor_kind": get_args(FloorKind),
 }
+OPTIONAL = ("peak", "high_pass_hz")
+PER_BAND = ("mean", "scale")
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,11 @@ class MelSpec:
                 raise ConfigError(f"MelSpec.{name} must be one of {list(allowed)}, got {value!r}")
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
-            if entry.name in CHOICES or value is None:
+            if entry.name in CHOICES or (value is None and entry.name in OPTIONAL):
                 continue
             whole = entry.type == "int"
-            for number in _values(value) or (math.nan,):
+            numbers = _values(value) if entry.name in PER_BAND else (value,)
+            for number in numbers or (math.nan,):
                 right = isinstance(number, int if whole else (int, float))
                 if not right or isinstance(number, bool) or not math.isfinite(number):
                     kind = "an integer" if whole else "a finite number"
@@ -199,7 +202,10 @@ class MelSpec:
                 f"MelSpec has no field {', '.join(map(repr, unknown))}; "
                 f"its fields are {', '.join(sorted(known))}"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**fields)
 
     def frames(self, samples: int) -> int:
         """Number of frames of so much audio."""
