@@ -157,6 +157,7 @@ class StreamState:
         """
         ring = self.view(name)
         rows, frames = ring.shape[1], x.shape[1]
+        assert x.shape == (self.batch, frames, ring.shape[2]), "a chunk of another shape"
         kept = min(rows, frames)
         slots = self._slots(frame, frames - kept, kept, rows)[:, :, None]
         ring.scatter_(1, slots.expand(-1, -1, ring.shape[2]), x[:, frames - kept :].to(ring.dtype))
