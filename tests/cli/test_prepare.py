@@ -1,0 +1,98 @@
+import argparse
+import json
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from wavewn.cli.prepare import add_prepare
+from wavewn.data.corpora import FESTVOX_RU_VOICE
+from wavewn.data.manifest import load_manifest, load_summary
+from wavewn.errors import DataError
+
+RATE = 8000
+
+
+def run(*words):
+    parser = argparse.ArgumentParser()
+    add_prepare(parser.add_subparsers())
+    args = parser.parse_args(["prepare", *map(str, words)])
+    args.run(args)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return make_corpus(tmp_path / "corpus", [f"{i}.wav" for i in range(5)])
+
+
+def make_corpus(folder, names):
+    folder.mkdir(parents=True)
+    for i, name in enumerate(names):
+        sf.write(folder / name, np.random.default_rng(i).uniform(-0.5, 0.5, RATE), RATE)
+    return folder
+
+
+def names(folder, split):
+    return [one.path.name for one in load_manifest(folder, split)]
+
+
+def test_a_folder_becomes_a_manifest_and_the_last_line_says_what_to_do_next(
+    corpus, tmp_path, capsys
+):
+    (corpus / "broken.wav").write_text("no audio")
+    out = tmp_path / "out"
+
+    run(corpus, "--out", out, "--valid", 1, "--test", 2)
+
+    assert names(out, "train") == ["0.wav", "1.wav"]
+    assert names(out, "valid") == ["2.wav"]
+    assert names(out, "test") == ["3.wav", "4.wav"]
+    row = json.loads((out / "rejected.jsonl").read_text())
+    assert (row["audio"], row["reason"]) == (str(corpus / "broken.wav"), "unreadable")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "5 utterances (2 train, 1 valid, 2 test), 0.00 h at 8000 Hz, 1 rejected" in last
+    assert f"next: wavewn train own-data-wavenet --data.manifest {out}" in last
+
+
+def test_the_same_corpus_is_split_the_same_way_twice(corpus, tmp_path):
+    for out in ("a", "b"):
+        run(corpus, "--out", tmp_path / out)
+    for name in ("train.jsonl", "valid.jsonl", "test.jsonl", "manifest.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_manifest_that_is_there_is_replaced_only_by_force(corpus, tmp_path):
+    run(corpus, "--out", tmp_path / "out")
+    with pytest.raises(DataError, match="add --force"):
+        run(corpus, "--out", tmp_path / "out", "--test", 2)
+    assert load_summary(tmp_path / "out").counts["test"] == 1
+    run(corpus, "--out", tmp_path / "out", "--test", 2, "--force")
+    assert load_summary(tmp_path / "out").counts["test"] == 2
+
+
+def test_the_shortest_length_is_the_users(corpus, tmp_path):
+    with pytest.raises(DataError, match="none of the 5 files .*0.wav, is too short: 1.00 s"):
+        run(corpus, "--out", tmp_path / "out", "--min-seconds", 1.5)
+    with pytest.raises(DataError, match="--min-seconds must be 0 or more"):
+        run(corpus, "--out", tmp_path / "out", "--min-seconds", "nan")
+    assert not (tmp_path / "out").exists()
+
+
+def test_festvox_ru_is_prepared_from_a_tree_with_its_last_twenty_files_as_the_test_set(
+    tmp_path, capsys
+):
+    files = [f"ru_{i:04}.wav" for i in range(1, 43)]
+    make_corpus(tmp_path / FESTVOX_RU_VOICE / "wav", files)
+
+    run("festvox-ru", "--from", tmp_path / "usr", "--out", tmp_path / "out")
+
+    assert names(tmp_path / "out", "test") == files[-20:]
+    assert names(tmp_path / "out", "valid") == files[-40:-20]
+    assert names(tmp_path / "out", "train") == files[:2]
+    assert load_summary(tmp_path / "out").speakers == ("msu_ru_nsh",)
+    assert "next: wavewn train festvox-ru-wavenet" in capsys.readouterr().out
+
+
+def test_download_and_from_are_refused_for_other_corpora(corpus, tmp_path):
+    with pytest.raises(DataError, match="--download and --from belong to festvox-ru"):
+        run(corpus, "--out", tmp_path / "out", "--download")
