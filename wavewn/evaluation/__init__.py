@@ -1,0 +1,1 @@
+"""Judging vocoders: distances to the recording, the Griffin-Lim baseline, tables and pictures."""
