@@ -198,11 +198,6 @@ def _check_range(values: Tensor, spec: MelSpec) -> None:
             f"{expected}: these are linear magnitudes, or values normalised to start at 0; "
             f"take the {mine} of max(mel, {spec.floor:g})"
         )
-    if high > limit:
-        raise MelError(
-            f"{expected}: too loud; is it decibels, energy, normalised by statistics of its own, "
-            "or taken from audio in 16-bit integers?"
-        )
     if low < floor - BELOW_FLOOR * nats:
         cause = f"its floor is not {spec.floor:g}; clamp the mel at {floor:.5g}"
         if low < -30.0:
@@ -210,6 +205,11 @@ def _check_range(values: Tensor, spec: MelSpec) -> None:
         elif other == "natural log":
             cause = "this is the natural log; divide by ln(10) = 2.3026"
         raise MelError(f"{expected}: {cause}")
+    if high > limit:
+        raise MelError(
+            f"{expected}: too loud; is it decibels, energy, normalised by statistics of its own, "
+            "or taken from audio in 16-bit integers?"
+        )
     if other != "log10":
         return
     resting = int((values < low + 1e-4).sum())

@@ -6,6 +6,7 @@ without pickle, torch with `weights_only=True`.
 
 import os
 import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -95,6 +96,7 @@ def _read_torch(path: Path) -> Any:
         pickle.UnpicklingError,
         RuntimeError,
         EOFError,
+        struct.error,
         OSError,
         ValueError,
         KeyError,
