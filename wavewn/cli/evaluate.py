@@ -1,0 +1,202 @@
+"""`wavewn evaluate`: how near models come to recordings, with Griffin-Lim always beside them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wavewn.audio.mel import MelSpec
+    from wavewn.data.manifest import Utterance
+    from wavewn.evaluation.compare import Clip, System
+    from wavewn.vocoder import Vocoder
+
+RECORDING = "recording"
+GRIFFIN_LIM = "griffin-lim"
+
+
+def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare `wavewn evaluate`."""
+    verb = verbs.add_parser(
+        "evaluate",
+        help="measure models on recordings, with Griffin-Lim beside",
+        description="Copy-synthesis of a manifest's recordings by each model and by Griffin-Lim "
+        "from the same mels: log-mel L1, multi-resolution STFT, MCD, F0 and voicing, levels, and "
+        "with the extra `eval` PESQ and STOI; means with 95 % bootstrap intervals.",
+    )
+    verb.add_argument("model", nargs="+", help="bundle, training checkpoint, or a shipped name")
+    verb.add_argument("--data", type=Path, required=True, help="folder of `wavewn prepare`")
+    verb.add_argument("--split", default="test", help="train, valid or test (test)")
+    verb.add_argument("--limit", type=int, help="only the first so many recordings")
+    verb.add_argument("--out", type=Path, help="folder for evaluation.json, .csv and the audio")
+    verb.add_argument("--temperature", type=float, default=1.0, help="of the sampling (1)")
+    verb.add_argument("--seed", type=int, default=0, help="of the sampling (0)")
+    verb.add_argument(
+        "--speaker", help="voice of the models; other speakers' recordings are left out"
+    )
+    verb.add_argument("--batch", type=int, default=8, help="recordings synthesized at once (8)")
+    verb.add_argument("--engine", default="auto", help="auto, reference, graph, native or cuda")
+    verb.add_argument("--precision", default="auto", help="of the engine (auto)")
+    verb.add_argument("--device", help="such as cpu or cuda:0")
+    verb.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Load, copy, judge, and print the table."""
+    from tqdm import tqdm
+
+    import wavewn
+    from wavewn.audio.io import write_audio
+    from wavewn.errors import ConfigError
+    from wavewn.evaluation.compare import compare, format_table, write_csv, write_json
+
+    for option in ("batch", "limit"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option} must be at least 1, got {value}")
+    utterances = choose(args)
+    vocoders = {
+        name: wavewn.load(model, engine=args.engine, precision=args.precision, device=args.device)
+        for name, model in name_models(args.model).items()
+    }
+    spec = common_spec(vocoders)
+    clips = read_clips(utterances, spec)
+    systems = make_systems(vocoders, spec, args)
+
+    if args.out:
+        make_folders(args.out, [RECORDING, *systems])
+        for clip in clips:
+            write_audio(args.out / RECORDING / f"{clip.name}.wav", clip.audio, spec.sample_rate)
+
+    with tqdm(total=len(clips) * len(systems), desc="evaluate", unit="copy") as bar:
+
+        def keep(system: str, clip: "Clip", copy: "Tensor") -> None:
+            if args.out:
+                write_audio(args.out / system / f"{clip.name}.wav", copy, spec.sample_rate)
+            bar.update()
+
+        result = compare(clips, systems, spec, batch=args.batch, on_copy=keep)
+
+    if args.out:
+        settings = {
+            "wavewn": wavewn.__version__,
+            "models": args.model,
+            "engine": args.engine,
+            "precision": args.precision,
+            "data": str(args.data),
+            "split": args.split,
+            "recordings": len(clips),
+            "temperature": args.temperature,
+            "seed": args.seed,
+            "speaker": args.speaker,
+            "mel": spec.to_dict(),
+        }
+        write_json(args.out / "evaluation.json", result, settings)
+        write_csv(args.out / "evaluation.csv", result)
+    print(format_table(result))
+    seconds = sum(clip.audio.shape[0] for clip in clips) / spec.sample_rate
+    print(
+        f"{len(clips)} recordings of {args.data} ({args.split}), {seconds:.1f} s; mean [95 % "
+        f"bootstrap interval]" + (f"; all in {args.out}" if args.out else "")
+    )
+
+
+def name_models(models: list[str]) -> dict[str, str]:
+    """Map a short name, the last part of the path, to each model; numbered where two are alike."""
+    names: dict[str, str] = {}
+    for model in models:
+        short = name = Path(model).name or model
+        number = 2
+        while name in names or name in (RECORDING, GRIFFIN_LIM):
+            name, number = f"{short}-{number}", number + 1
+        names[name] = model
+    return names
+
+
+def make_folders(out: Path, names: list[str]) -> None:
+    """Make a folder for the audio of each system, before any time is spent."""
+    from wavewn.errors import DataError
+
+    try:
+        for name in names:
+            (out / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error}; choose another --out") from error
+
+
+def common_spec(vocoders: "dict[str, Vocoder]") -> "MelSpec":
+    """Return the MelSpec that all models share.
+
+    Raises:
+        ConfigError: Two models read different mels, so no one table could hold them fairly.
+    """
+    from wavewn.errors import ConfigError
+
+    (first, vocoder), *others = vocoders.items()
+    for name, other in others:
+        if other.mel_spec != vocoder.mel_spec:
+            ours, theirs = vocoder.mel_spec.to_dict(), other.mel_spec.to_dict()
+            different = ", ".join(key for key in ours if ours[key] != theirs[key])
+            raise ConfigError(
+                f"{first} and {name} read different mels ({different}); evaluate them one by one"
+            )
+    return vocoder.mel_spec
+
+
+def choose(args: argparse.Namespace) -> "list[Utterance]":
+    """Return the recordings that are asked for.
+
+    Raises:
+        DataError: There are none.
+    """
+    from wavewn.data.manifest import load_manifest
+    from wavewn.errors import DataError
+
+    utterances = load_manifest(args.data, args.split)
+    if args.speaker in {utterance.speaker for utterance in utterances}:
+        utterances = [one for one in utterances if one.speaker == args.speaker]
+    if not utterances:
+        raise DataError(
+            f"the split {args.split} of {args.data} is empty; choose another with --split, or "
+            "prepare the corpus again with --test 20"
+        )
+    return utterances[: args.limit]
+
+
+def read_clips(utterances: "list[Utterance]", spec: "MelSpec") -> "list[Clip]":
+    """Read recordings at the models' rate, as they are after the mel's own chain."""
+    from wavewn.audio.io import read_audio
+    from wavewn.audio.mel import prepare_audio
+    from wavewn.evaluation.compare import Clip
+
+    names = [utterance.path.stem for utterance in utterances]
+    if len(set(names)) < len(names):
+        names = [f"{number:03d}-{name}" for number, name in enumerate(names, start=1)]
+    return [
+        Clip(name, prepare_audio(read_audio(utterance.path, spec.sample_rate), spec))
+        for name, utterance in zip(names, utterances, strict=True)
+    ]
+
+
+def make_systems(
+    vocoders: "dict[str, Vocoder]", spec: "MelSpec", args: argparse.Namespace
+) -> "dict[str, System]":
+    """Put the models, Griffin-Lim, and a copy by each kind of mu-law head into one table."""
+    from wavewn.config import MuLaw
+    from wavewn.evaluation.systems import griffin_lim_system, mu_law_system, vocoder_system
+
+    systems = {
+        name: vocoder_system(
+            vocoder, temperature=args.temperature, seed=args.seed, speaker=args.speaker
+        )
+        for name, vocoder in vocoders.items()
+    }
+    systems[GRIFFIN_LIM] = griffin_lim_system(spec, args.seed)
+    for vocoder in vocoders.values():
+        settings = vocoder.model.settings
+        head = getattr(settings, "head", None)  # not every kind of model has one
+        if isinstance(head, MuLaw):
+            name = f"mu-law-{head.classes}-{settings.pre_emphasis:g}"  # classes, pre-emphasis
+            systems[name] = mu_law_system(head.classes, settings.pre_emphasis)
+    return systems
