@@ -1,0 +1,143 @@
+"""Settings of the models: frozen dataclasses, checked once where they are made.
+
+A `kind` field tells the members of a union apart in YAML and JSON. The recipe that composes
+these with a `MelSpec` and the trainer's settings lives in `training/recipe.py`, because it
+needs rooms above this one.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wavewn.errors import ConfigError
+
+
+def check_at_least(owner: object, minimum: int, *names: str) -> None:
+    """Raise ConfigError unless each named attribute of `owner` is at least `minimum`."""
+    for name in names:
+        value = getattr(owner, name)
+        if value < minimum:
+            raise ConfigError(
+                f"{type(owner).__name__}.{name} must be at least {minimum}, got {value}"
+            )
+
+
+@dataclass(frozen=True)
+class MuLaw:
+    """Softmax over mu-law classes.
+
+    Attributes:
+        classes: Number of classes; mu is one less.
+    """
+
+    kind: Literal["mu-law"] = "mu-law"
+    classes: int = 256
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 2, "classes")
+
+
+@dataclass(frozen=True)
+class LogisticMixture:
+    """Mixture of logistics over samples quantised to 16 bits.
+
+    Attributes:
+        components: Logistics in the mixture.
+        log_scale_min: Lower bound of the logarithm of a scale.
+    """
+
+    kind: Literal["logistic-mixture"] = "logistic-mixture"
+    components: int = 10
+    log_scale_min: float = -12.0
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "components")
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """One Gaussian per sample.
+
+    Attributes:
+        log_scale_min: Lower bound of the logarithm of the standard deviation.
+    """
+
+    kind: Literal["gaussian"] = "gaussian"
+    log_scale_min: float = -9.0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The network between mel frames and the stack.
+
+    Attributes:
+        channels: Width at frame rate.
+        layers: Convolutions at frame rate, at least 1.
+        kernel_size: Taps of each, at least 1.
+        look_ahead: Mel frames after the current one that a frame's output sees; at most
+            `layers * (kernel_size - 1)`. 0 makes the vocoder causal.
+        upsampling: How frames become samples. "nearest" and "linear" commute with the 1x1
+            projections into the layers; "transposed" is learned.
+    """
+
+    channels: int = 64
+    layers: int = 2
+    kernel_size: int = 3
+    look_ahead: int = 2
+    upsampling: Literal["nearest", "linear", "transposed"] = "linear"
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "channels", "layers", "kernel_size")
+        check_at_least(self, 0, "look_ahead")
+        context = self.layers * (self.kernel_size - 1)
+        if self.look_ahead > context:
+            raise ConfigError(
+                f"Condition.look_ahead is {self.look_ahead} frames, but {self.layers} layers of "
+                f"{self.kernel_size} taps span only {context}; add layers or taps"
+            )
+
+
+@dataclass(frozen=True)
+class WaveNetConfig:
+    """A WaveNet: gated dilated causal stack, conditioning, head.
+
+    Attributes:
+        residual_channels: Width of the residual stream (R).
+        skip_channels: Width of the summed skip outputs (S).
+        head_channels: Width of the hidden layer between skips and head (A).
+        kernel_size: Taps of each dilated convolution.
+        cycles: How often the dilations 1, 2, 4, ... repeat.
+        layers_per_cycle: Layers in a cycle; the last dilates by 2 ** (layers_per_cycle - 1).
+        head: The distribution of a sample.
+        condition: The mel network.
+        pre_emphasis: Coefficient of the filter 1 - a / z in whose domain samples are modelled;
+            the inverse runs on the output. 0 turns it off.
+        speakers: Rows of the speaker embedding; 0 means one unnamed speaker.
+        speaker_channels: Width of the speaker embedding.
+    """
+
+    kind: Literal["wavenet"] = "wavenet"
+    residual_channels: int = 32
+    skip_channels: int = 64
+    head_channels: int = 128
+    kernel_size: int = 2
+    cycles: int = 2
+    layers_per_cycle: int = 9
+    head: MuLaw | LogisticMixture | Gaussian = field(default_factory=MuLaw)
+    condition: Condition = field(default_factory=Condition)
+    pre_emphasis: float = 0.85
+    speakers: int = 0
+    speaker_channels: int = 16
+
+    def __post_init__(self) -> None:
+        names = ("residual_channels", "skip_channels", "head_channels", "kernel_size", "cycles")
+        check_at_least(self, 1, *names, "layers_per_cycle", "speaker_channels")
+        check_at_least(self, 0, "speakers")
+        if not 0 <= self.pre_emphasis < 1:
+            raise ConfigError(
+                f"WaveNetConfig.pre_emphasis must lie in [0, 1), got {self.pre_emphasis}"
+            )
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Distance between two taps of each layer, in samples."""
+        return tuple(2**i for i in range(self.layers_per_cycle)) * self.cycles

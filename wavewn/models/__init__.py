@@ -1,0 +1,1 @@
+"""Vocoder networks and their output distributions."""

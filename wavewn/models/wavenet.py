@@ -1,0 +1,164 @@
+"""WaveNet as a vocoder: p(sample | samples before, mel).
+
+    mel [B, M, F] -> condition network (frame rate) -> upsampling -+
+                                                                   v
+    levels [B, T] delayed by one -> input 1x1 -> gated stack (nn/wn.py) -> skips
+    skips -> ReLU -> 1x1 -> ReLU -> 1x1 -> parameters of the head [B, T, P]
+
+The model is built plain; training attaches weight norm to it (`nn/weight_norm.py`). All inner
+signals are [batch, time, channels]. Outside the utterance there is silence: a normalised mel is 0
+there, levels are 0, and every layer's history before row 0 is 0, which is what a fresh
+`StreamState` holds. The mel network is causal over frames delayed by `look_ahead`.
+
+Source: van den Oord et al. 2016, arXiv:1609.03499; conditioning as in Shen et al. 2017,
+arXiv:1712.05884, section 2.3.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavewn.audio.companding import pre_emphasis
+from wavewn.config import Condition, WaveNetConfig
+from wavewn.errors import ShapeError
+from wavewn.models.heads import make_head
+from wavewn.nn.conv import CausalConv1d
+from wavewn.nn.upsample import TransposedUpsample
+from wavewn.nn.wn import WN
+
+MEL_SCALE = 4.0  # nats; brings log mels above the floor to the order of one
+
+
+class ConditionNetwork(nn.Module):
+    """Causal convolutions over mel frames, a speaker vector, and learned upsampling if wanted.
+
+    Args:
+        settings: Sizes.
+        n_mels: Mel bands.
+        hop_length: Samples a frame.
+        speakers: Rows of the embedding; 0 for none.
+        speaker_channels: Width of the embedding.
+    """
+
+    def __init__(
+        self,
+        settings: Condition,
+        n_mels: int,
+        hop_length: int,
+        speakers: int,
+        speaker_channels: int,
+    ) -> None:
+        super().__init__()
+        self.look_ahead = settings.look_ahead
+        widths = [n_mels] + [settings.channels] * settings.layers
+        self.convs = nn.ModuleList(
+            CausalConv1d(before, after, settings.kernel_size)
+            for before, after in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.embedding = nn.Embedding(speakers, speaker_channels) if speakers else None
+        self.speaker = nn.Linear(speaker_channels, settings.channels) if speakers else None
+        self.upsample = (
+            TransposedUpsample(settings.channels, hop_length)
+            if settings.upsampling == "transposed"
+            else None
+        )
+
+    @property
+    def lead(self) -> int:
+        """Frames before a crop that its first frame and the one before it see."""
+        context = sum(conv.context for conv in self.convs)  # type: ignore[misc]
+        return max(context - self.look_ahead + 1, 0)
+
+    def forward(self, mel: Tensor, speaker: Tensor | None, lead: int) -> Tensor:
+        """Turn normalised mels into the condition of the stack.
+
+        Args:
+            mel: [batch, lead + F + look_ahead, bands], 0 is silence.
+            speaker: int64 [batch], or None where the model knows no speakers.
+            lead: Real frames before the first; 0 means that the utterance starts here.
+
+        Returns:
+            [batch, 1 + F, channels] with the frame before the first, or [batch, F * hop, channels]
+            where upsampling is learned.
+        """
+        for conv in self.convs:
+            mel = F.relu(conv(mel))
+        if self.embedding is not None and self.speaker is not None:
+            mel = mel + self.speaker(self.embedding(speaker))[:, None]
+        start = lead + self.look_ahead - 1
+        frames = mel[:, start:] if lead else F.pad(mel[:, self.look_ahead :], (0, 0, 1, 0))
+        return frames if self.upsample is None else self.upsample(frames)
+
+
+class WaveNet(nn.Module):
+    """The network; how it is trained and run is other rooms' business.
+
+    Args:
+        settings: Sizes, head, conditioning.
+        n_mels: Mel bands.
+        hop_length: Samples a mel frame.
+        mel_silence: Value of a mel bin in digital silence (`MelSpec.log_floor`).
+    """
+
+    mel_silence: Tensor
+
+    def __init__(
+        self, settings: WaveNetConfig, n_mels: int, hop_length: int, mel_silence: float
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.n_mels = n_mels
+        self.hop_length = hop_length
+        self.head = make_head(settings.head)
+        self.register_buffer("mel_silence", torch.tensor(mel_silence))
+        self.condition = ConditionNetwork(
+            settings.condition, n_mels, hop_length, settings.speakers, settings.speaker_channels
+        )
+        self.input = nn.Linear(self.head.input_features, settings.residual_channels)
+        self.stack = WN(
+            settings.residual_channels,
+            settings.skip_channels,
+            settings.kernel_size,
+            settings.dilations,
+            settings.condition.channels,
+        )
+        self.hidden = nn.Linear(settings.skip_channels, settings.head_channels)
+        self.output = nn.Linear(settings.head_channels, self.head.parameters)
+
+    def normalise(self, mel: Tensor) -> Tensor:
+        """Mel [batch, bands, frames] to [batch, frames, bands], 0 in silence.
+
+        Raises:
+            ShapeError: Not three axes, or another number of bands.
+        """
+        if mel.dim() != 3 or mel.shape[1] != self.n_mels:
+            raise ShapeError(
+                f"mel must be [batch, {self.n_mels} bands, frames], got {list(mel.shape)}"
+            )
+        return ((mel - self.mel_silence) / MEL_SCALE).transpose(1, 2)
+
+    def levels(self, audio: Tensor) -> Tensor:
+        """Audio [batch, samples] to the levels that the network predicts."""
+        return self.head.encode(pre_emphasis(audio, self.settings.pre_emphasis))
+
+    def forward(
+        self, levels: Tensor, mel: Tensor, speaker: Tensor | None = None, lead: int = 0
+    ) -> Tensor:
+        """Teacher-forced parameters of every sample, given the true ones before it.
+
+        Args:
+            levels: [batch, F * hop_length], from `levels`.
+            mel: [batch, bands, lead + F + look_ahead]. Frames after the end of the utterance are
+                silence.
+            speaker: int64 [batch] where the model has speakers.
+            lead: Frames before the first one; `self.condition.lead` of them in the middle of an
+                utterance, 0 at its start.
+
+        Returns:
+            [batch, F * hop_length, parameters of the head].
+        """
+        condition = self.condition(self.normalise(mel), speaker, lead)
+        before = F.pad(levels[:, :-1], (1, 0))
+        x = self.input(self.head.features(before))
+        skip = self.stack(x, condition, self.settings.condition.upsampling)
+        return self.output(F.relu(self.hidden(F.relu(skip))))

@@ -1,0 +1,1 @@
+"""Layers: weight norm, causal convolutions, the gated stack, upsampling."""
