@@ -42,17 +42,17 @@ def draw_spectrograms(sounds: Mapping[str, Tensor], sample_rate: int) -> "Figure
     for panel, (title, level) in zip(panels, levels.items(), strict=True):
         duration_s = sounds[title].shape[0] / sample_rate
         image = panel.imshow(
-            level.numpy(),
+            (level - top).numpy(),
             origin="lower",
             aspect="auto",
             extent=(0.0, duration_s, 0.0, sample_rate / 2000),
-            vmin=top - RANGE_DB,
-            vmax=top,
+            vmin=-RANGE_DB,
+            vmax=0.0,
             cmap="magma",
         )
         panel.set(title=title, ylabel="kHz")
     panels[-1].set_xlabel("seconds")
-    figure.colorbar(image, ax=list(panels), label="dB")
+    figure.colorbar(image, ax=list(panels), label="dB under the loudest of the first")
     return figure
 
 
