@@ -1,0 +1,24 @@
+"""The model card: what a bundle tells people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+MADE_CARD = "<!-- Made by `wavewn export`. Without this line the card is yours and is kept. -->"
+
+
+def model_card(name: str, config: Mapping[str, Any]) -> str:
+    """Write the model card of a bundle from its config."""
+    model, mel = config["model"], config["mel"]
+    layers = model["cycles"] * model["layers_per_cycle"]
+    facts = {
+        "Model": f"WaveNet, {layers} layers, R={model['residual_channels']}, "
+        f"S={model['skip_channels']}, head {model['head']['kind']}",
+        "Mels": f"{mel['n_mels']} bands, {mel['f_min']:g} to {mel['f_max']:g} Hz, "
+        f"hop {mel['hop_length']}, at {mel['sample_rate']} Hz",
+        "Speakers": ", ".join(config["speakers"]) or "one",
+        "Licence": config["licence"] or "not stated",
+        **{str(key).replace("_", " "): value for key, value in config["provenance"].items()},
+    }
+    lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
+    usage = f"wavewn synth {name} recording.wav -o out"
+    return f"{MADE_CARD}\n\n# {name}\n\n{lines}\n\n```bash\n{usage}\n```\n"
