@@ -92,6 +92,11 @@ class Condition:
     def __post_init__(self) -> None:
         check_at_least(self, 1, "channels", "layers", "kernel_size")
         check_at_least(self, 0, "look_ahead")
+        if self.upsampling not in ("nearest", "linear", "transposed"):
+            raise ConfigError(
+                f"Condition.upsampling must be nearest, linear or transposed, got "
+                f"{self.upsampling!r}"
+            )
         context = self.layers * (self.kernel_size - 1)
         if self.look_ahead > context:
             raise ConfigError(

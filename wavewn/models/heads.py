@@ -52,7 +52,7 @@ class MuLawHead:
     Source: van den Oord et al. 2016, arXiv:1609.03499, section 2.2; ITU-T G.711 for the curve.
     """
 
-    noise = ("uniform",)
+    noise: tuple[str, ...] = ("uniform",)
     input_features = 2  # the level and its expansion: the net predicts best in a linear domain
 
     def __init__(self, settings: config.MuLaw) -> None:
@@ -106,7 +106,7 @@ class LogisticMixtureHead:
     Oord et al. 2017, arXiv:1711.10433, section 2.
     """
 
-    noise = ("uniform", "logistic")
+    noise: tuple[str, ...] = ("uniform", "logistic")
     input_features = 1
     half_step = 1 / 65535
 
@@ -164,7 +164,7 @@ class GaussianHead:
     Source: Ping, Peng & Chen 2018, "ClariNet", arXiv:1807.07281, section 3.1.
     """
 
-    noise = ("normal",)
+    noise: tuple[str, ...] = ("normal",)
     parameters = 2
     input_features = 1
 

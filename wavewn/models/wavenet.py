@@ -65,9 +65,9 @@ class ConditionNetwork(nn.Module):
 
     @property
     def lead(self) -> int:
-        """Frames before a crop that its first frame and the one before it see."""
+        """Frames before a crop that its first frame and the one before it see; at least 1."""
         context = sum(conv.context for conv in self.convs)  # type: ignore[misc]
-        return max(context - self.look_ahead + 1, 0)
+        return context - self.look_ahead + 1
 
     def forward(self, mel: Tensor, speaker: Tensor | None, lead: int) -> Tensor:
         """Turn normalised mels into the condition of the stack.
@@ -150,13 +150,28 @@ class WaveNet(nn.Module):
             levels: [batch, F * hop_length], from `levels`.
             mel: [batch, bands, lead + F + look_ahead]. Frames after the end of the utterance are
                 silence.
-            speaker: int64 [batch] where the model has speakers.
+            speaker: int64 [batch] where the model has speakers; else it is not looked at.
             lead: Frames before the first one; `self.condition.lead` of them in the middle of an
                 utterance, 0 at its start.
 
         Returns:
             [batch, F * hop_length, parameters of the head].
+
+        Raises:
+            ShapeError: Samples and frames do not fit together, or the speaker is missing.
         """
+        frames = mel.shape[-1] - lead - self.settings.condition.look_ahead
+        if frames < 1 or levels.shape != (mel.shape[0], frames * self.hop_length):
+            raise ShapeError(
+                f"{list(levels.shape)} levels do not fit a mel of {list(mel.shape)}: expected "
+                f"[batch, frames * {self.hop_length}] beside [batch, {self.n_mels}, {lead} + "
+                f"frames + {self.settings.condition.look_ahead}] (lead, frames, look-ahead)"
+            )
+        if self.settings.speakers and (speaker is None or speaker.shape != mel.shape[:1]):
+            raise ShapeError(
+                f"this model has {self.settings.speakers} speakers: expected one number for each "
+                f"of {mel.shape[0]} rows, got {None if speaker is None else list(speaker.shape)}"
+            )
         condition = self.condition(self.normalise(mel), speaker, lead)
         before = F.pad(levels[:, :-1], (1, 0))
         x = self.input(self.head.features(before))

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavewn.config import check_at_least
-from wavewn.errors import ShapeError
+from wavewn.errors import ConfigError, ShapeError
 
 
 class CausalConv1d(nn.Conv1d):
@@ -37,10 +36,18 @@ class CausalConv1d(nn.Conv1d):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1
     ) -> None:
+        sizes = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "kernel_size": kernel_size,
+            "dilation": dilation,
+        }
+        for name, size in sizes.items():  # before torch, whose own message names no argument
+            if size < 1:
+                raise ConfigError(f"CausalConv1d.{name} must be at least 1, got {size}")
         super().__init__(in_channels, out_channels, kernel_size, dilation=dilation)
         self.taps = kernel_size
         self.spacing = dilation
-        check_at_least(self, 1, "in_channels", "out_channels", "taps", "spacing")
 
     @property
     def context(self) -> int:
@@ -65,18 +72,18 @@ class CausalConv1d(nn.Conv1d):
         Raises:
             ShapeError: `history` does not have the shape above.
         """
+        expected = (x.shape[0], self.context, self.in_channels)
+        if history is not None and history.shape != expected:
+            raise ShapeError(
+                f"history must be {list(expected)} [batch, context, channels], got "
+                f"{list(history.shape)}; was the state made for another batch size?"
+            )
+        if self.taps == 1:
+            return F.linear(x, self.weight[:, :, 0], self.bias)
         if history is None:
             padded = F.pad(x, (0, 0, self.context, 0))
         else:
-            expected = (x.shape[0], self.context, self.in_channels)
-            if history.shape != expected:
-                raise ShapeError(
-                    f"history must be {list(expected)} [batch, context, channels], got "
-                    f"{list(history.shape)}; was the state made for another batch size?"
-                )
             padded = torch.cat([history, x], dim=1)
-        if self.taps == 1:
-            return F.linear(x, self.weight[:, :, 0], self.bias)
         time = x.shape[1]
         starts = [tap * self.spacing for tap in range(self.taps)]
         rows = torch.cat([padded[:, start : start + time] for start in starts], dim=-1)

@@ -39,7 +39,12 @@ class ResidualLayer(nn.Module):
     """
 
     def __init__(
-        self, residual_channels: int, skip_channels: int, kernel_size: int, dilation: int, last: bool
+        self,
+        residual_channels: int,
+        skip_channels: int,
+        kernel_size: int,
+        dilation: int,
+        last: bool,
     ) -> None:
         super().__init__()
         self.residual_channels = 0 if last else residual_channels
