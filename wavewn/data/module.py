@@ -1,113 +1,172 @@
-"""Random crops for training, whole utterances for validation.
+"""A manifest as Lightning wants it: endless crops for training, fixed ones for validation."""
 
-A batch is a pure function of (seed, step): the step keys a counter-based generator that chooses
-utterances and starts. So a resumed run, any number of workers and every rank see exactly the
-batches that an uninterrupted run sees. A crop reads only its own samples and what its mel needs.
-"""
-
-from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil
+from pathlib import Path
 
-import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
-from wavewn.audio.io import read_segment
-from wavewn.audio.mel import MelSpec, mel_spectrogram
-from wavewn.data.manifest import Utterance
-from wavewn.errors import DataError
+from wavewn.audio.mel import MelSpec
+from wavewn.config import check_at_least
+from wavewn.data.crops import Batch, Crops, samples_at
+from wavewn.data.manifest import Utterance, load_manifest, load_summary
+from wavewn.errors import ConfigError, DataError
+
+__all__ = ["Batch", "Crops", "CropsModule", "DataConfig", "FixedBatches"]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A training batch.
+class DataConfig:
+    """What is fed to a training.
 
     Attributes:
-        audio: [batch, frames * hop_length].
-        mel: [batch, bands, lead + frames + look_ahead].
-        speaker: int64 [batch].
-        paths: File of each row, for error messages.
+        manifest: Folder that `wavewn prepare` made.
+        frames: Mel frames a crop.
+        batch_size: Crops a batch, on each device.
+        workers: Processes that read; 0 reads in the training process.
+        valid_frames: Mel frames of a validation crop; shorter where the corpus is.
+        valid_batch_size: Crops of a validation batch.
+        valid_batches: Validation batches, the same ones every time.
     """
 
-    audio: Tensor
-    mel: Tensor
-    speaker: Tensor
-    paths: list[str]
+    manifest: str
+    frames: int = 40
+    batch_size: int = 2
+    workers: int = 1
+    valid_frames: int = 80
+    valid_batch_size: int = 4
+    valid_batches: int = 5
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "frames", "batch_size", "valid_frames", "valid_batch_size")
+        check_at_least(self, 1, "valid_batches")
+        check_at_least(self, 0, "workers")
 
 
-class Crops(IterableDataset[Batch]):
-    """Endless batches of random crops, from a given step on.
+class FixedBatches(Dataset[Batch]):
+    """A rank's share of the first batches of `Crops`, the same at every validation."""
+
+    def __init__(self, crops: Crops, batches: int) -> None:
+        self.crops = crops
+        self.steps = range(crops.start, batches, crops.stride)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.crops.batch(self.steps[index])
+
+
+class CropsModule(LightningDataModule):
+    """Serves crops of a manifest to Lightning.
+
+    Ranks interleave: at step s of n ranks, rank r takes batch s * n + r. A resumed training goes
+    on with the batch after the last one that was used.
 
     Args:
-        utterances: What may be drawn, each in proportion to its length.
-        speakers: Names in the order of the embedding.
+        settings: Which manifest, how much at once.
+        folder: What a relative manifest path starts from.
         spec: The mel contract.
-        frames: Mel frames a crop.
-        batch_size: Crops a batch.
-        lead: Frames before a crop that its mel includes.
+        lead: Frames before a crop that the model wants.
         look_ahead: Frames after it.
-        seed: Key of the generator.
-        start: First step.
-        stride: Distance between two steps: the number of ranks.
+        seed: Of the training crops; validation uses the next one, initialisation the one after.
+
+    Raises:
+        ConfigError: `spec` asks for audio that went through a chain of its own.
+        DataError: The manifest is missing, broken or has nothing for training or validation.
     """
 
     def __init__(
         self,
-        utterances: list[Utterance],
-        speakers: list[str],
+        settings: DataConfig,
+        folder: Path,
         spec: MelSpec,
         *,
-        frames: int,
-        batch_size: int,
         lead: int,
         look_ahead: int,
         seed: int,
+    ) -> None:
+        super().__init__()
+        if spec.peak or spec.high_pass_hz or spec.pre_emphasis or spec.gain != 1:
+            raise ConfigError(
+                "training reads audio as it lies in the files: mel.peak, mel.high_pass_hz, "
+                "mel.pre_emphasis and mel.gain must be off; process the corpus beforehand"
+            )
+        manifest = folder / settings.manifest
+        self.settings, self.spec, self.seed = settings, spec, seed
+        self.lead, self.look_ahead = lead, look_ahead
+        self.speakers = list(load_summary(manifest).speakers)
+        self.train, self.valid = (load_manifest(manifest, split) for split in ("train", "valid"))
+        for split, found in (("train", self.train), ("valid", self.valid)):
+            if not found:
+                raise DataError(
+                    f"{manifest} has no {split} utterances; run wavewn prepare again, "
+                    "with more recordings or other --valid and --test"
+                )
+
+    def _crops(
+        self,
+        utterances: list[Utterance],
+        frames: int,
+        batch_size: int,
+        seed: int,
+        *,
         start: int = 0,
         stride: int = 1,
-    ) -> None:
-        self.utterances = [u for u in utterances if u.samples >= frames * spec.hop_length]
-        if not self.utterances:
-            raise DataError(
-                f"no utterance is as long as a crop of {frames} frames "
-                f"({frames * spec.hop_length / spec.sample_rate:.2f} s); shorten data.frames"
-            )
-        self.speakers = {name: index for index, name in enumerate(speakers)}
-        self.spec, self.frames, self.batch_size = spec, frames, batch_size
-        self.lead, self.look_ahead = lead, look_ahead
-        self.seed, self.start, self.stride = seed, start, stride
-        weights = np.array([u.samples for u in self.utterances], dtype=np.float64)
-        self.cumulative = np.cumsum(weights / weights.sum())
-
-    def batch(self, step: int) -> Batch:
-        """Return the batch of `step`, whatever came before."""
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        rows = [self._crop(generator) for _ in range(self.batch_size)]
-        audio, mel, chosen = zip(*rows, strict=True)
-        speaker = torch.tensor([self.speakers.get(u.speaker, 0) for u in chosen])
-        return Batch(
-            torch.stack(audio), torch.stack(mel), speaker, [str(u.path) for u in chosen]
+    ) -> Crops:
+        return Crops(
+            utterances,
+            self.speakers,
+            self.spec,
+            frames=frames,
+            batch_size=batch_size,
+            lead=self.lead,
+            look_ahead=self.look_ahead,
+            seed=seed,
+            start=start,
+            stride=stride,
         )
 
-    def _crop(self, generator: np.random.Generator) -> tuple[Tensor, Tensor, Utterance]:
-        hop = self.spec.hop_length
-        index = int(np.searchsorted(self.cumulative, generator.random(), side="right"))
-        utterance = self.utterances[min(index, len(self.utterances) - 1)]
-        length = self.frames * hop
-        begin = int(generator.integers(0, utterance.samples - length + 1))
-        edge = ceil(self.spec.n_fft / 2 / hop)  # frames whose window needs samples outside
-        before = (self.lead + edge) * hop
-        frames = self.lead + self.frames + self.look_ahead
-        audio = read_segment(utterance.path, begin - before, (frames + 2 * edge) * hop)
-        mel = mel_spectrogram(audio, self.spec)[0, :, edge : edge + frames]
-        return audio[before : before + length], mel, utterance
+    def training_crops(self, start: int = 0, stride: int = 1) -> Crops:
+        """Crops for training, from batch `start` on."""
+        settings = self.settings
+        return self._crops(
+            self.train,
+            settings.frames,
+            settings.batch_size,
+            self.seed,
+            start=start,
+            stride=stride,
+        )
 
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        index, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        step = self.start + index * self.stride
-        while True:
-            yield self.batch(step)
-            step += workers * self.stride
+    def first_batch(self, batch_size: int = 8) -> Batch:
+        """A batch of longer crops for data-dependent initialisation; never trained on as such."""
+        frames = self._at_most(self.train, self.settings.valid_frames)
+        return self._crops(self.train, frames, batch_size, self.seed + 2).batch(0)
+
+    def _at_most(self, utterances: list[Utterance], frames: int) -> int:
+        longest = max(samples_at(u, self.spec.sample_rate) for u in utterances)
+        return max(min(frames, longest // self.spec.hop_length), 1)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Endless batches from the trainer's step on."""
+        trainer = self.trainer
+        assert trainer is not None
+        used = trainer.global_step * trainer.accumulate_grad_batches * trainer.world_size
+        crops = self.training_crops(used + trainer.global_rank, trainer.world_size)
+        workers = self.settings.workers
+        return DataLoader(crops, batch_size=None, num_workers=workers)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The fixed validation batches of this rank."""
+        trainer, settings = self.trainer, self.settings
+        assert trainer is not None
+        crops = self._crops(
+            self.valid,
+            self._at_most(self.valid, settings.valid_frames),
+            settings.valid_batch_size,
+            self.seed + 1,
+            start=trainer.global_rank,
+            stride=trainer.world_size,
+        )
+        return DataLoader(FixedBatches(crops, settings.valid_batches), batch_size=None)

@@ -1,0 +1,79 @@
+"""A corpus of chirps and a recipe so small that a step takes milliseconds."""
+
+import numpy as np
+import pytest
+import yaml
+
+from wavewn.audio.io import write_audio
+from wavewn.data.manifest import Utterance, save_manifest
+
+RATE = 4000
+RECIPE = {
+    "data": {
+        "frames": 8,
+        "batch_size": 2,
+        "workers": 0,
+        "valid_frames": 10,
+        "valid_batch_size": 2,
+        "valid_batches": 2,
+    },
+    "mel": {
+        "sample_rate": RATE,
+        "n_fft": 128,
+        "hop_length": 50,
+        "win_length": 128,
+        "n_mels": 8,
+        "f_min": 50.0,
+        "f_max": 2000.0,
+    },
+    "model": {
+        "residual_channels": 8,
+        "skip_channels": 8,
+        "head_channels": 8,
+        "cycles": 1,
+        "layers_per_cycle": 3,
+        "head": {"kind": "mu-law", "classes": 32},
+        "condition": {"channels": 8, "layers": 1, "look_ahead": 1},
+    },
+    "optimiser": {"lr": 0.01, "warmup_steps": 3, "decay_steps": 12},
+    "clips": {"every": 0},
+    "trainer": {
+        "max_steps": 12,
+        "val_check_interval": 4,
+        "log_every_n_steps": 1,
+        "precision": "32-true",
+        "accelerator": "cpu",
+        "devices": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    },
+    "checkpoint_every": 4,
+}
+
+
+def chirp(seed, samples=RATE):
+    generator = np.random.default_rng(seed)
+    time = np.arange(samples) / RATE
+    phase = 2 * np.pi * (200 + 50 * seed) * time * (1 + 0.3 * time)
+    return (0.4 * np.sin(phase) + 0.02 * generator.standard_normal(samples)).astype(np.float32)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    found = []
+    for number in range(6):
+        path = folder / f"{number}.wav"
+        write_audio(path, chirp(number), RATE)
+        found.append(Utterance(path, RATE, RATE))
+    save_manifest(folder, {"train": found[:4], "valid": found[4:5], "test": found[5:]}, [], "x")
+    return folder
+
+
+@pytest.fixture
+def recipe_file(tmp_path, manifest):
+    path = tmp_path / "tiny.yaml"
+    data = {**RECIPE["data"], "manifest": str(manifest)}
+    path.write_text(yaml.safe_dump({**RECIPE, "data": data}))
+    return path

@@ -1,0 +1,1 @@
+"""Training: recipes, Lightning modules, callbacks and the run that joins them."""

@@ -1,0 +1,172 @@
+"""Maximum likelihood: the Lightning module of autoregressive models, and their initialisation.
+
+The loss is the mean negative logarithm of the probability of a sample, in nats; it is float32
+whatever the precision of the network. Moving averages, stopping and checkpoints are callbacks.
+"""
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from wavewn.config import WaveNetConfig
+from wavewn.data.crops import Batch
+from wavewn.errors import ConfigError, TrainingError
+from wavewn.models.wavenet import WaveNet
+from wavewn.nn.weight_norm import (
+    InitReport,
+    apply_weight_norm,
+    data_dependent_init,
+    parameter_groups,
+)
+from wavewn.training.recipe import OptimiserConfig, Recipe
+
+FORMAT = 1  # of what a checkpoint holds under "wavewn"
+
+
+def learning_rate_factor(step: int, settings: OptimiserConfig, decay_steps: int) -> float:
+    """Share of the learning rate at `step`: linear warm-up times cosine decay."""
+    warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / decay_steps)))
+    return warm * (settings.final + (1 - settings.final) * cosine)
+
+
+def output_scale(settings: WaveNetConfig, name: str, channels: int) -> Tensor | float:
+    """Wanted deviation of a layer's output at the start, for `data_dependent_init`.
+
+    Each of the L layers adds 1/sqrt(2L) to the residual stream and 1/sqrt(L) to the skips, so
+    that both sums stay near one; the head starts almost uniform.
+    """
+    layers = len(settings.dilations)
+    if name.endswith(".out"):
+        scale = torch.full((channels,), layers**-0.5)
+        scale[: channels - settings.skip_channels] = (2 * layers) ** -0.5
+        return scale
+    return {"output": 0.1, "stack.condition": 0.5}.get(name, 1.0)
+
+
+def initialise(module: "Likelihood", batch: Batch) -> InitReport:
+    """Set gains and biases from one batch, on the CPU and in float32, before Lightning starts.
+
+    Every rank computes the same; DistributedDataParallel then sends rank 0's weights to all.
+    """
+    model = module.model
+    settings = model.settings
+
+    def run() -> None:
+        speaker = batch.speaker if settings.speakers else None
+        model(model.levels(batch.audio), batch.mel, speaker, lead=model.condition.lead)
+
+    def scale(name: str, channels: int) -> Tensor | float:
+        return output_scale(settings, name, channels)
+
+    return data_dependent_init(model, run, scale=scale)
+
+
+class Likelihood(LightningModule):
+    """Trains a WaveNet on teacher-forced crops.
+
+    Args:
+        recipe: Sizes, optimiser, seed.
+        speakers: Names in the order of the embedding; they go into the checkpoint.
+
+    Raises:
+        ConfigError: The model has another number of speakers than the corpus.
+    """
+
+    def __init__(self, recipe: Recipe, speakers: list[str]) -> None:
+        super().__init__()
+        settings = recipe.model
+        if settings.speakers not in (0, len(speakers)):
+            raise ConfigError(
+                f"model.speakers is {settings.speakers}, but the manifest names {len(speakers)}; "
+                f"set it to {len(speakers)}, or to 0 for a model that does not tell them apart"
+            )
+        self.recipe = recipe
+        self.speakers = speakers if settings.speakers else []
+        spec = recipe.mel
+        self.model = WaveNet(settings, spec.n_mels, spec.hop_length, spec.log_floor)
+        apply_weight_norm(self.model)
+        if recipe.compile:
+            self.model.compile()
+        self.files: list[str] = []
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean negative log probability, nats a sample, float32."""
+        model = self.model
+        levels = model.levels(batch.audio)
+        speaker = batch.speaker if self.speakers else None
+        parameters = model(levels, batch.mel, speaker, lead=model.condition.lead)
+        with torch.autocast(levels.device.type, enabled=False):
+            return -model.head.log_prob(parameters.float(), levels).mean()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss; Lightning does the rest."""
+        first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        self.files = batch.paths if first else self.files + batch.paths
+        loss = self.loss(batch)
+        self.log("loss/train", loss, prog_bar=True, batch_size=len(batch.paths))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss of the averaged weights, which selects the best checkpoint."""
+        self.log(
+            "loss/valid",
+            self.loss(batch),
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=len(batch.paths),
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, and stop where the gradient is not finite: before it reaches the weights.
+
+        A NaN in the loss shows here too, so this one check a step waits for the device once.
+
+        Raises:
+            TrainingError: With the step and the files of the batch.
+        """
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not scaled and not bool(norm.isfinite()):  # a GradScaler expects overflows, and skips
+            loss = self.trainer.callback_metrics.get("loss/train")
+            raise TrainingError(
+                f"step {self.global_step}: the gradient is {norm.item()}, the loss {loss}; nothing "
+                f"was changed. Files of the batch: {', '.join(self.files)}. Listen to them; if "
+                "they are sound, lower optimiser.lr and go on with --resume"
+            )
+        self.log("gradient_norm", norm)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam and the schedule, stepped every step."""
+        settings = self.recipe.optimiser
+        optimiser = torch.optim.AdamW(
+            parameter_groups(self.model, decay=settings.weight_decay),
+            lr=settings.lr,
+            betas=(settings.beta1, settings.beta2),
+            foreach=True,
+        )
+        decay_steps = self.recipe.decay_steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: learning_rate_factor(step, settings, decay_steps)
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `bundle` needs to read the file without this class."""
+        checkpoint.setdefault("wavewn", {}).update(
+            format=FORMAT,
+            recipe=self.recipe.to_dict(),
+            speakers=list(self.speakers),
+            step=int(self.global_step),
+        )
