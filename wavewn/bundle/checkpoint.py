@@ -83,6 +83,8 @@ def load_checkpoint(path: str | os.PathLike[str], weights: Literal["ema", "raw"]
 
 
 def _read_pickle(path: Path) -> Any:
+    if path.is_dir():
+        raise BundleError(f"{path}: expected a checkpoint, a .ckpt file; this is a folder")
     if not path.is_file():
         raise BundleError(f"{path}: no such file; check the path")
     errors = (RuntimeError, EOFError, struct.error, OSError, ValueError, KeyError, IndexError)
@@ -91,8 +93,8 @@ def _read_pickle(path: Path) -> Any:
     except pickle.UnpicklingError:
         # torch's own message advises to switch the protection off.
         raise BundleError(
-            f"{path}: it is not a torch file, or holds more than tensors and plain values; "
-            "pickled code is never run"
+            f"{path}: not a checkpoint of `wavewn train`, it is no torch file or holds more than "
+            "tensors and plain values; pickled code is never run"
         ) from None
     except (*errors, TypeError, AttributeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]

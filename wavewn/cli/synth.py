@@ -1,11 +1,11 @@
 """`wavewn synth`: mel spectrograms, or recordings by way of their mels, become audio.
 
-Every file is a batch of its own with the seed of `--seed`, so it sounds the same whatever else
-is on the command line, and the same as `Vocoder.synthesize` with that seed.
+Every file has the seed of `--seed`, and a row's audio does not depend on the other rows of its
+batch: a file sounds the same whatever else is on the command line, streamed or not, and the same
+as from `Vocoder.synthesize` with that seed.
 """
 
 import argparse
-import itertools
 import logging
 import math
 import os
@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavewn.errors import AudioError, DataError, MelError, WavewnError
+from wavewn.errors import AudioError, ConfigError, DataError, MelError, WavewnError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from tqdm import tqdm
 
     from wavewn.vocoder import Vocoder
 
@@ -59,6 +58,7 @@ def add_synth(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         action="store_true",
         help="push a few frames at a time and write the audio as it comes",
     )
+    verb.add_argument("--batch", type=int, default=8, help="files synthesized at once (8)")
     verb.add_argument("--force", action="store_true", help="replace files that are there")
     verb.add_argument("--engine", default="auto", help="auto, reference, graph, native or cuda")
     verb.add_argument("--precision", default="auto", help="of the engine (auto)")
@@ -68,38 +68,36 @@ def add_synth(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def run_synth(args: argparse.Namespace) -> None:
     """Synthesize every input, a line each, and say how fast that went."""
-    from tqdm import tqdm
-
     import wavewn
 
+    if args.batch < 1:
+        raise ConfigError(f"--batch must be at least 1, got {args.batch}")
     jobs = make_jobs(args.input, args.out, args.force)
     vocoder = wavewn.load(
         args.model, engine=args.engine, precision=args.precision, device=args.device
     )
-    run = stream_file if args.stream else synthesize_file
+    size = 1 if args.stream else args.batch
     broken: list[WavewnError] = []
-    audio_s = took_s = 0.0
-    for job in jobs:
-        try:
-            mel = read_input(job.source, vocoder)
-        except (AudioError, MelError) as error:
-            if len(jobs) == 1:
-                raise
-            log.warning("left out: %s", error)
-            broken.append(error)
+    samples, took_s = 0, 0.0
+    for first in range(0, len(jobs), size):
+        batch, problems = read_inputs(jobs[first : first + size], vocoder)
+        if problems and len(jobs) == 1:
+            raise problems[0]
+        broken += problems
+        for problem in problems:
+            log.warning("left out: %s", problem)
+        if not batch:
             continue
-        make_folder(job.target.parent)
-        samples = mel.shape[-1] * vocoder.mel_spec.hop_length
         began = time.perf_counter()
-        with tqdm(
-            total=samples, desc=job.source.name, unit="sample", unit_scale=True, leave=False
-        ) as bar:
-            line = run(job, mel, vocoder, args, bar)
-        spent_s, length_s = time.perf_counter() - began, samples / vocoder.sample_rate
-        audio_s, took_s = audio_s + length_s, took_s + spent_s
-        print(f"{job.target}: {length_s:.2f} s of audio in {spent_s:.2f} s{line}", flush=True)
+        for job, length, more in (stream_file if args.stream else synthesize_files)(
+            batch, vocoder, args
+        ):
+            samples += length
+            print(f"{job.target}: {length / vocoder.sample_rate:.2f} s{more}", flush=True)
+        took_s += time.perf_counter() - began
     done = len(jobs) - len(broken)
     if done:
+        audio_s = samples / vocoder.sample_rate
         print(
             f"{done} file(s), {audio_s:.2f} s of audio in {took_s:.2f} s "
             f"({audio_s / max(took_s, 1e-9):.2f}x real time, engine {vocoder.engine.name})"
@@ -150,6 +148,20 @@ def make_jobs(inputs: list[Path], out: Path, force: bool) -> list[Job]:
     return jobs
 
 
+def read_inputs(
+    jobs: list[Job], vocoder: "Vocoder"
+) -> "tuple[list[tuple[Job, Tensor]], list[WavewnError]]":
+    """Read the mels of some jobs; return them, and what is wrong with the others."""
+    good: list[tuple[Job, Tensor]] = []
+    bad: list[WavewnError] = []
+    for job in jobs:
+        try:
+            good.append((job, read_input(job.source, vocoder)))
+        except (AudioError, MelError) as error:
+            bad.append(error)
+    return good, bad
+
+
 def read_input(path: Path, vocoder: "Vocoder") -> "Tensor":
     """Read a mel file, or take the mel of a recording: [bands, frames].
 
@@ -168,67 +180,92 @@ def read_input(path: Path, vocoder: "Vocoder") -> "Tensor":
             f"{path}: {audio.shape[0]} samples at {vocoder.sample_rate} Hz are shorter than a mel "
             f"frame ({vocoder.mel_spec.hop_length}); give a longer recording"
         )
-    mel = vocoder.mel(audio)
-    return mel if mel.dim() == 2 else mel[0]
+    return vocoder.mel(audio)[0]
 
 
-def synthesize_file(
-    job: Job, mel: "Tensor", vocoder: "Vocoder", args: argparse.Namespace, bar: "tqdm[None]"
-) -> str:
-    """Synthesize a mel [bands, frames] at once and write it; return nothing more to say."""
+def synthesize_files(
+    batch: "list[tuple[Job, Tensor]]", vocoder: "Vocoder", args: argparse.Namespace
+) -> list[tuple[Job, int, str]]:
+    """Synthesize mels [bands, frames] at once and write them; return the samples of each."""
+    import torch
+    from tqdm import tqdm
+
     from wavewn.audio.io import write_audio
 
-    audio = vocoder.synthesize(
-        mel,
-        speaker=speaker_of(args.speaker),
-        temperature=args.temperature,
-        seed=args.seed,
-        progress=lambda done, total: bar.update(done - bar.n),
-    )
-    write_audio(job.target, audio[0], vocoder.sample_rate)
-    return ""
+    spec = vocoder.mel_spec
+    lengths = [mel.shape[1] for _, mel in batch]
+    mels = torch.full((len(batch), spec.n_mels, max(lengths)), spec.log_floor)
+    for row, (_, mel), frames in zip(mels, batch, lengths, strict=True):
+        row[:, :frames] = mel
+    with tqdm(total=max(lengths), desc="synth", unit="frame", leave=False) as bar:
+        audio = vocoder.synthesize(
+            mels,
+            lengths=lengths,
+            speaker=speaker_of(args.speaker, vocoder),
+            temperature=args.temperature,
+            seed=args.seed,
+            progress=bar.update,
+        )
+    done = []
+    for row, (job, _), frames in zip(audio, batch, lengths, strict=True):
+        samples = frames * spec.hop_length
+        make_folder(job.target.parent)
+        write_audio(job.target, row[:samples], vocoder.sample_rate)
+        done.append((job, samples, ""))
+    return done
 
 
 def stream_file(
-    job: Job, mel: "Tensor", vocoder: "Vocoder", args: argparse.Namespace, bar: "tqdm[None]"
-) -> str:
-    """Stream a mel [bands, frames] into a file that grows; return how late the audio was.
+    batch: "list[tuple[Job, Tensor]]", vocoder: "Vocoder", args: argparse.Namespace
+) -> list[tuple[Job, int, str]]:
+    """Stream one mel [bands, frames] into a file that grows; return how late the audio was.
 
     Until the end the file is called `.NAME.partial`; it can be played at any time.
     """
+    from tqdm import tqdm
+
+    [(job, mel)] = batch
     stream = vocoder.stream(
-        speaker=speaker_of(args.speaker), temperature=args.temperature, seed=args.seed
+        speaker=speaker_of(args.speaker, vocoder), temperature=args.temperature, seed=args.seed
     )
+    make_folder(job.target.parent)
     partial = job.target.with_name(f".{job.target.name}.partial")
-    began, first_s = time.perf_counter(), math.nan
+    began, first_s, written = time.perf_counter(), math.nan, 0
     try:
-        with wave.open(str(partial), "wb") as file:
+        with (
+            wave.open(str(partial), "wb") as file,
+            tqdm(total=mel.shape[1], desc="stream", unit="frame", leave=False) as bar,
+        ):
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(vocoder.sample_rate)
-            chunks = mel.unsqueeze(0).split(STREAM_FRAMES, dim=-1)
-            for chunk in itertools.chain((stream.push(one) for one in chunks), [None]):
-                audio = stream.finish() if chunk is None else chunk
-                if audio.shape[-1] and math.isnan(first_s):
+            for chunk in (*mel.unsqueeze(0).split(STREAM_FRAMES, dim=-1), None):
+                audio = (
+                    stream.finish(bar.update) if chunk is None else stream.push(chunk, bar.update)
+                )
+                written += audio.shape[1]
+                if written and math.isnan(first_s):
                     first_s = time.perf_counter() - began
+                # the rounding of write_audio
                 samples = (audio[0].cpu() * 32768).round().clamp(-32768, 32767).short()
                 file.writeframes(samples.numpy().astype("<i2").tobytes())
-                bar.update(audio.shape[-1])
         os.replace(partial, job.target)
     except OSError as error:
         raise AudioError(f"{job.target}: cannot be written ({error})") from None
     finally:
         partial.unlink(missing_ok=True)
     latency = stream.latency_samples
-    return (
-        f", latency {latency} samples ({1000 * latency / vocoder.sample_rate:.0f} ms), first audio "
-        f"after {1000 * first_s:.0f} ms"
+    more = (
+        f", latency {latency} samples ({1000 * latency / vocoder.sample_rate:.1f} ms), "
+        f"first audio after {1000 * first_s:.0f} ms"
     )
+    return [(job, written, more)]
 
 
-def speaker_of(given: str | None) -> int | str | None:
-    """Read `--speaker`: a number counts the model's voices from 0, anything else is a name."""
-    return int(given) if given is not None and given.isdecimal() else given
+def speaker_of(given: str | None, vocoder: "Vocoder") -> int | str | None:
+    """Read `--speaker`: a name of the model's, or else a number from 0 on."""
+    named = given is None or given in vocoder.speakers or not given.isdecimal()
+    return given if named else int(given)  # type: ignore[arg-type]
 
 
 def make_folder(folder: Path) -> None:
