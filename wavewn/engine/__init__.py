@@ -1,0 +1,1 @@
+"""Engines: what runs a model sample by sample, and the stream that users hold."""

@@ -1,0 +1,111 @@
+"""Streams: mel frames in, the samples that they determine out.
+
+A stream binds an engine to a state. Whatever the pushes are cut into, their audio joined is the
+audio of one push, bit for bit; offline synthesis is that one push. WaveNet waits for the frames
+that its mel network looks ahead: after f frames, f - look_ahead of them have sounded, and
+`finish` gives the rest, with silence as the mel beyond the end.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from wavewn.engine.reference import ReferenceEngine
+from wavewn.errors import EngineError, ShapeError, StateError
+from wavewn.state import StreamState
+
+
+class Stream:
+    """A batch of streams that are pushed together.
+
+    A row's audio depends on its own mel, seed and speaker alone, not on the other rows: rows of
+    one seed and one mel sound alike.
+
+    Args:
+        engine: Runs the model.
+        batch: Number of rows.
+        speaker: int64 [batch] where the model knows speakers.
+        temperature: Of the sampling; 0 takes the likeliest.
+        seed: One number for all rows, or one for each.
+    """
+
+    def __init__(
+        self,
+        engine: ReferenceEngine,
+        batch: int = 1,
+        *,
+        speaker: Tensor | None = None,
+        temperature: float = 1.0,
+        seed: int | Sequence[int] = 0,
+    ) -> None:
+        self.engine = engine
+        self.speaker = speaker
+        self.temperature = temperature
+        self.finished = False
+        self._state = StreamState.zeros(
+            engine.layout, batch, seed, streams=[0] * batch, device=engine.device
+        )
+
+    @property
+    def latency_samples(self) -> int:
+        """How far the audio lags, before `finish`, behind the end of the frames pushed."""
+        return self.engine.look_ahead * self.engine.weights.hop_length
+
+    @property
+    def state(self) -> StreamState:
+        """What the rows remember. Clone it to branch; assign it to go on from there."""
+        return self._state
+
+    @state.setter
+    def state(self, state: StreamState) -> None:
+        if state.layout != self.engine.layout or state.device != self.engine.device:
+            raise StateError("the state is of another model, or on another device")
+        if state.batch != self._state.batch:
+            raise StateError(f"the stream has {self._state.batch} rows, the state {state.batch}")
+        self._state = state
+        self.finished = False
+
+    def push(self, mel: Tensor, progress: Callable[[int], None] | None = None) -> Tensor:
+        """Hear mel frames.
+
+        Args:
+            mel: [batch, bands, frames], or [bands, frames] where batch is 1; frames may be 0.
+            progress: Told 1 after each frame of audio.
+
+        Returns:
+            [batch, samples] float32: what is newly determined.
+
+        Raises:
+            EngineError: The stream is finished, or NaN came in or came up.
+            ShapeError: The mel has another shape.
+        """
+        if self.finished:
+            raise EngineError("the stream is finished; make a new one for the next utterance")
+        mel = torch.as_tensor(mel)
+        rows = mel.unsqueeze(0) if mel.dim() == 2 else mel
+        bands = self.engine.weights.n_mels
+        if rows.dim() != 3 or rows.shape[:2] != (self._state.batch, bands):
+            raise ShapeError(
+                f"a push must be [{self._state.batch} rows, {bands} bands, frames], "
+                f"got {list(mel.shape)}"
+            )
+        if not rows.is_floating_point():
+            raise ShapeError(f"a mel must be floating point, got {rows.dtype}")
+        return self.engine.generate(
+            self._state,
+            rows.detach().to(self.engine.device, torch.float32),
+            speaker=self.speaker,
+            temperature=self.temperature,
+            progress=progress,
+        )
+
+    def finish(self, progress: Callable[[int], None] | None = None) -> Tensor:
+        """End the utterance: give what is still due; the total is frames * hop_length."""
+        weights = self.engine.weights
+        silence = torch.full(
+            (self._state.batch, weights.n_mels, self.engine.look_ahead), weights.mel_silence
+        )
+        audio = self.push(silence, progress)
+        self.finished = True
+        return audio

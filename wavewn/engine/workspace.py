@@ -1,0 +1,202 @@
+"""The reference engine's desk: one frame of a WaveNet in plain torch, few calls a sample.
+
+A frame's layer inputs lie in one block a layer, [context + hop, batch, R + S], behind the rows
+that its taps still read. That lets whole runs of samples share work: the condition and the older
+taps of a layer are known `dilation` samples ahead and are added in runs of that length, and what
+is left for each sample and layer is four calls. Three things to know when reading:
+
+- sigmoid(g) = (1 + tanh(g / 2)) / 2, so one tanh serves both halves of a gate:
+  2 z = f + f * tanh(g / 2). The factors 1/2 are in the matrices, which is exact.
+- The residual and the skip share a row and one product: [x | skip] += [z | 1] @ [out; bias].
+- A product is `bmm` with one matrix per stream, the weight expanded without copy. `mm` of many
+  streams rounds differently from `mm` of one; so does torch.sigmoid, but not torch.tanh. That is
+  how a stream's bits do not depend on its neighbours (tests/engine/test_reference.py).
+"""
+
+import torch
+from torch import Tensor
+
+from wavewn.engine.weights import Affine, WaveNetWeights
+from wavewn.models.heads import Head
+from wavewn.nn.upsample import linear_ramp
+from wavewn.state import StreamState
+
+
+def times(x: Tensor, matrix: Tensor) -> Tensor:
+    """[batch, rows, inputs] @ [inputs, outputs], each stream by itself."""
+    return torch.bmm(x, matrix.expand(x.shape[0], -1, -1))
+
+
+def affine(x: Tensor, weights: Affine) -> Tensor:
+    """[batch, rows, inputs] to [batch, rows, outputs], each stream by itself."""
+    return times(x, weights.matrix).add_(weights.bias)
+
+
+class Workspace:
+    """Scratch memory for so many streams; holds nothing between two calls.
+
+    `load`, then for each mel frame `hear` and, when its audio is due, `condition` and `generate`,
+    then `store`. The weights are `halved`.
+    """
+
+    def __init__(self, weights: WaveNetWeights, head: Head, batch: int) -> None:
+        settings, hop = weights.settings, weights.hop_length
+        self.weights, self.head, self.batch, self.hop = weights, head, batch, hop
+        self.channels = R = settings.residual_channels
+        self.taps = settings.kernel_size
+        new = weights.projection.matrix.new_zeros
+        layers = weights.layers
+        self.contexts = [(self.taps - 1) * layer.dilation for layer in layers]
+        self.rows = [new(c + hop, batch, R + settings.skip_channels) for c in self.contexts]
+        self.gates = new(len(layers), hop, batch, 2 * R)
+        self.parameters = new(hop, batch, head.parameters)
+        self.levels = new(batch, hop)
+        self.level = new(batch)
+        self.before = new(batch, 1, settings.condition.channels)
+        self.mel_rings = [
+            new(
+                batch,
+                settings.condition.kernel_size - 1,
+                len(conv.matrix) // settings.condition.kernel_size,
+            )
+            for conv in weights.mel
+        ]
+        self.z = new(batch, 1, R + 1)
+        self.z[:, :, R] = 1.0
+        self.skip = new(batch, 1, settings.skip_channels)
+        self.ramp = linear_ramp(hop, self.gates.device)[:, None, None]
+        wide = Affine(
+            torch.nn.functional.pad(weights.input.matrix, (0, settings.skip_channels)),
+            torch.nn.functional.pad(weights.input.bias, (0, settings.skip_channels)),
+        )
+        self.input, self.hidden, self.output = (
+            (self._each(part.matrix), part.bias.expand(batch, 1, -1))
+            for part in (wide, weights.hidden, weights.output)
+        )
+        self.runs = [self._runs(t) for t in range(hop)]
+        self.steps = [self._steps(t) for t in range(hop)]
+        self.firsts = [self.rows[0][self.contexts[0] + t].unsqueeze(1) for t in range(hop)]
+        self.outs = [row.unsqueeze(1) for row in self.parameters]
+
+    def load(self, state: StreamState) -> None:
+        """Copy what the streams remember; each may have its own clock."""
+        number = state.clock // self.hop + state.view("ahead")[:, 0, 0].long()
+        for i, ring in enumerate(self.mel_rings):
+            ring.copy_(state.history(f"mel.{i}", number))
+        for i, (rows, context) in enumerate(zip(self.rows, self.contexts, strict=True)):
+            rows[:context, :, : self.channels] = state.history(f"layers.{i}").transpose(0, 1)
+        self.level.copy_(state.view("level")[:, 0, 0])
+        self.before.copy_(state.view("condition"))
+
+    def store(self, state: StreamState) -> None:
+        """Write back; `state.clock` and `ahead` already stand at the new time."""
+        number = state.clock // self.hop + state.view("ahead")[:, 0, 0].long()
+        for i, ring in enumerate(self.mel_rings):
+            state.push(f"mel.{i}", ring, number - ring.shape[1])
+        for i, (rows, context) in enumerate(zip(self.rows, self.contexts, strict=True)):
+            history = rows[:context, :, : self.channels].transpose(0, 1)
+            state.push(f"layers.{i}", history, state.clock - context)
+        state.view("level")[:, 0, 0] = self.level
+        state.view("condition").copy_(self.before)
+
+    def hear(self, frame: Tensor, speaker: Tensor | None) -> Tensor:
+        """Run the mel network for one frame [batch, bands]; return its output [batch, 1, C]."""
+        x = ((frame - self.weights.mel_silence) / self.weights.mel_scale).unsqueeze(1)
+        for i, conv in enumerate(self.weights.mel):
+            taps = torch.cat([self.mel_rings[i], x], dim=1)
+            self.mel_rings[i].copy_(taps[:, 1:])
+            x = affine(taps.flatten(1).unsqueeze(1), conv).relu_()
+        if self.weights.speakers is not None:
+            x += self.weights.speakers[speaker].unsqueeze(1)
+        return x
+
+    def condition(self, now: Tensor) -> None:
+        """Fill the gates of a frame with condition and bias."""
+        weights, layers = self.weights, len(self.weights.layers)
+        both = torch.cat([self.before, now], dim=1)
+        self.before.copy_(now)
+        if weights.upsample is not None:
+            both = affine(both.flatten(1).unsqueeze(1), weights.upsample)
+            both = both.view(self.batch, self.hop, -1)
+        own = affine(both, weights.projection).unflatten(2, (layers, -1)).permute(2, 1, 0, 3)
+        if weights.upsample is not None:
+            self.gates.copy_(own)
+        elif weights.settings.condition.upsampling == "nearest":
+            self.gates.copy_(own[:, 1:])
+        else:
+            torch.mul(own[:, 1:] - own[:, :1], self.ramp, out=self.gates)
+            self.gates.add_(own[:, :1])
+
+    def generate(self, noise: Tensor, temperature: float, forced: Tensor | None) -> None:
+        """Go through the samples of a frame, filling `parameters` and `levels`.
+
+        Args:
+            noise: [batch, hop, draws of the head].
+            temperature: Of the head.
+            forced: [batch, hop], the levels to take instead of drawing them, or None.
+        """
+        head, level, skip, z, channels = self.head, self.level, self.skip, self.z, self.channels
+        inner = z[:, :, :channels]
+        (w_input, b_input), (w_hidden, b_hidden) = self.input, self.hidden
+        w_output, b_output = self.output
+        for t in range(self.hop):
+            features = head.features(level).unsqueeze(1)
+            torch.baddbmm(b_input, features, w_input, out=self.firsts[t])
+            for taps, weight, gates in self.runs[t]:
+                gates += torch.bmm(taps, weight).transpose(0, 1)
+            for gate, filtered, opened, x, weight, row, out, after in self.steps[t]:
+                torch.baddbmm(gate, x, weight, out=gate)
+                torch.tanh(gate, out=gate)
+                torch.addcmul(filtered, filtered, opened, out=inner)
+                torch.baddbmm(row, z, out, out=after)
+            hidden = torch.baddbmm(b_hidden, skip.relu_(), w_hidden).relu_()
+            parameters = torch.baddbmm(b_output, hidden, w_output, out=self.outs[t])
+            if forced is None:
+                level = head.sample(parameters[:, 0], noise[:, t], temperature)
+            else:
+                level = forced[:, t]
+            self.levels[:, t] = level
+        self.level.copy_(level)
+        for rows, context in zip(self.rows, self.contexts, strict=True):
+            kept = rows[self.hop : self.hop + context, :, :channels]
+            rows[:context, :, :channels] = kept if context <= self.hop else kept.clone()
+
+    def _each(self, matrix: Tensor) -> Tensor:
+        return matrix.expand(self.batch, -1, -1)
+
+    def _steps(self, t: int) -> list[tuple[Tensor, ...]]:
+        """Views of each layer at sample `t`: gate and its halves, x and the newest tap, output."""
+        R = self.channels
+        steps: list[tuple[Tensor, ...]] = []
+        for i, layer in enumerate(self.weights.layers):
+            gate = self.gates[i, t].unsqueeze(1)
+            row = self.rows[i][self.contexts[i] + t].unsqueeze(1)
+            last = i + 1 == len(self.rows)
+            steps.append(
+                (
+                    gate,
+                    gate[:, :, :R],
+                    gate[:, :, R:],
+                    row[:, :, :R],
+                    self._each(layer.gate[-R:]),
+                    row[:, :, R:] if last else row,
+                    self._each(torch.cat([layer.out.matrix, layer.out.bias[None]])),
+                    self.skip if last else self.rows[i + 1][self.contexts[i + 1] + t].unsqueeze(1),
+                )
+            )
+        return steps
+
+    def _runs(self, t: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Older taps whose next run begins at sample `t`: inputs, weight, gates of the run."""
+        R, runs = self.channels, []
+        for i, layer in enumerate(self.weights.layers):
+            for tap in range(self.taps - 1):
+                offset = (self.taps - 1 - tap) * layer.dilation
+                if t % offset:
+                    continue
+                end = min(t + offset, self.hop)
+                begin = self.contexts[i] - offset
+                taps = self.rows[i][begin + t : begin + end, :, :R].transpose(0, 1)
+                weight = self._each(layer.gate[tap * R : (tap + 1) * R])
+                runs.append((taps, weight, self.gates[i, t:end]))
+        return runs

@@ -1,0 +1,202 @@
+"""Vocoder: what users hold. A model, its mel definition, and an engine that runs it."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavewn.audio.mel import MelSpec, check_mel, mel_spectrogram, prepare_audio
+from wavewn.bundle import Bundle, load_bundle, load_checkpoint
+from wavewn.engine.reference import ReferenceEngine
+from wavewn.engine.stream import Stream
+from wavewn.engine.weights import pack_wavenet
+from wavewn.errors import BundleError, EngineError, MelError, WavewnError
+from wavewn.shipped import shipped
+
+logger = logging.getLogger(__name__)
+
+ENGINES = ("reference",)
+PRECISIONS = ("float32",)
+
+Speaker = str | int | Sequence[str | int]
+
+
+class Vocoder:
+    """Turns mel spectrograms into audio.
+
+    Args:
+        bundle: The model and its mel definition.
+        engine: "auto" or one of `ENGINES`.
+        precision: "auto" or one of `PRECISIONS`.
+        device: Such as "cpu" or "cuda:0"; None is the CPU.
+
+    Raises:
+        EngineError: No such engine, precision or device is here.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str = "auto",
+        precision: str = "auto",
+        device: str | torch.device | None = None,
+    ) -> None:
+        _choose("engine", engine, ENGINES)
+        _choose("precision", precision, PRECISIONS)
+        self.config = bundle.config
+        self.mel_spec: MelSpec = bundle.mel
+        self.speakers = list(bundle.speakers)
+        self.engine = ReferenceEngine(pack_wavenet(bundle.model), _device(device))
+        logger.info("engine %s on %s", self.engine.name, self.engine.device)
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.mel_spec.sample_rate
+
+    def mel(self, audio: Tensor | np.ndarray) -> Tensor:
+        """Take the mel that this model reads of [samples] or [batch, samples] of audio.
+
+        Returns:
+            [batch, bands, frames]; batch is 1 for [samples].
+        """
+        return mel_spectrogram(prepare_audio(torch.as_tensor(audio), self.mel_spec), self.mel_spec)
+
+    def synthesize(
+        self,
+        mel: Tensor | np.ndarray,
+        *,
+        lengths: Sequence[int] | Tensor | None = None,
+        speaker: Speaker | None = None,
+        temperature: float = 1.0,
+        seed: int | Sequence[int] = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Turn mels into audio.
+
+        A row's audio does not depend on the other rows: it is what the row gives alone.
+
+        Args:
+            mel: [bands, frames] or [batch, bands, frames].
+            lengths: Frames of each row; what lies behind is not heard.
+            speaker: Name or number, one for all rows or one for each; only where the model knows
+                speakers.
+            temperature: Of the sampling; 0 takes the likeliest.
+            seed: One for all rows or one for each.
+            progress: Told the number of frames done since the last call; their sum is frames.
+
+        Returns:
+            [batch, frames * hop_length] float32, zero after a row's lengths * hop_length.
+
+        Raises:
+            EngineError: The model has no such speaker, or NaN came up.
+            MelError: The mel cannot be what this model reads.
+        """
+        rows = torch.as_tensor(mel).detach()
+        rows = rows.unsqueeze(0) if rows.dim() == 2 else rows
+        rows = (
+            rows.float() if rows.dtype in (torch.float64, torch.float16, torch.bfloat16) else rows
+        )
+        ends = _lengths(rows, lengths)
+        inside: Tensor | None = None
+        if ends is not None:
+            inside = torch.arange(rows.shape[2]) < ends[:, None]
+            outside = ~inside.to(rows.device)
+            rows = rows.masked_fill(outside[:, None], self.mel_spec.log_floor)
+        check_mel(rows, self.mel_spec)
+        stream = self.stream(len(rows), speaker=speaker, temperature=temperature, seed=seed)
+        audio = torch.cat([stream.push(rows, progress), stream.finish(progress)], dim=1)
+        if inside is not None:
+            keep = inside.repeat_interleave(self.mel_spec.hop_length, dim=1)
+            audio *= keep.to(audio.device)
+        return audio
+
+    def stream(
+        self,
+        batch: int = 1,
+        *,
+        speaker: Speaker | None = None,
+        temperature: float = 1.0,
+        seed: int | Sequence[int] = 0,
+    ) -> Stream:
+        """Begin a stream; arguments as in `synthesize`."""
+        index = self._speakers(speaker, batch)
+        return Stream(self.engine, batch, speaker=index, temperature=temperature, seed=seed)
+
+    def _speakers(self, speaker: Speaker | None, batch: int) -> Tensor | None:
+        """Turn names or numbers into int64 [batch]."""
+        known = ", ".join(self.speakers)
+        if not self.speakers:
+            if speaker is not None:
+                raise EngineError(f"this model has one voice and takes no speaker, got {speaker!r}")
+            return None
+        if speaker is None:
+            raise EngineError(f"this model knows several speakers, choose one of: {known}")
+        each = [speaker] * batch if isinstance(speaker, (str, int)) else list(speaker)
+        if len(each) != batch:
+            raise EngineError(f"expected one speaker or {batch} of them, got {len(each)}")
+        index = []
+        for one in each:
+            number = self.speakers.index(one) if one in self.speakers else one
+            if not isinstance(number, int) or not 0 <= number < len(self.speakers):
+                raise EngineError(f"this model has no speaker {one!r}; choose one of: {known}")
+            index.append(number)
+        return torch.tensor(index, device=self.engine.device)
+
+
+def load(
+    path_or_name: str | os.PathLike[str],
+    engine: str = "auto",
+    precision: str = "auto",
+    device: str | torch.device | None = None,
+) -> Vocoder:
+    """Load a vocoder.
+
+    Args:
+        path_or_name: Folder of a bundle, a checkpoint of `wavewn train`, or the name of a shipped
+            bundle. What exists as a path is a path.
+        engine: As in `Vocoder`.
+        precision: As in `Vocoder`.
+        device: As in `Vocoder`.
+
+    Raises:
+        BundleError: Nothing is there, or it is broken or of another kind.
+        EngineError: No such engine, precision or device is here.
+    """
+    path = Path(path_or_name)
+    if not path.exists():
+        try:
+            path = shipped("pretrained", os.fspath(path_or_name))
+        except WavewnError as error:
+            raise BundleError(str(error)) from None
+    bundle = load_bundle(path) if path.is_dir() else load_checkpoint(path)
+    return Vocoder(bundle, engine, precision, device)
+
+
+def _choose(what: str, wanted: str, present: tuple[str, ...]) -> None:
+    if wanted not in ("auto", *present):
+        raise EngineError(f"no {what} {wanted!r} here; choose auto or {', '.join(present)}")
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    try:
+        return torch.zeros(0, device="cpu" if device is None else device).device
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise EngineError(f"device {device!r} cannot be used here: {first}") from None
+
+
+def _lengths(rows: Tensor, lengths: Sequence[int] | Tensor | None) -> Tensor | None:
+    """Check the frames of each row and return them as int64 [batch]."""
+    if lengths is None or rows.dim() != 3:  # check_mel will say what is wrong
+        return None
+    ends = torch.as_tensor(lengths).cpu()
+    if ends.dtype.is_floating_point or ends.shape != rows.shape[:1]:
+        raise MelError(f"lengths must be {rows.shape[0]} whole numbers, got {list(lengths)}")
+    if bool(((ends < 0) | (ends > rows.shape[2])).any()):
+        raise MelError(f"lengths must lie in 0 to {rows.shape[2]} frames, got {ends.tolist()}")
+    return ends
