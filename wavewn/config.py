@@ -1,8 +1,8 @@
 """Settings of the models: frozen dataclasses, checked once where they are made.
 
-A `kind` field tells the members of a union apart in YAML and JSON. The recipe that composes
-these with a `MelSpec` and the trainer's settings lives in `training/recipe.py`, because it
-needs rooms above this one.
+A `kind` field tells the members of a union apart in YAML and JSON; it is passed by name only, so
+that `MuLaw(64)` has 64 classes. The recipe that composes these with a `MelSpec` and the trainer's
+settings lives in `training/recipe.py`, because it needs rooms above this one.
 """
 
 import dataclasses
@@ -25,6 +25,14 @@ def check_at_least(owner: object, minimum: int, *names: str) -> None:
             )
 
 
+def check_finite(owner: object, *names: str) -> None:
+    """Raise ConfigError unless each named attribute of `owner` is a finite number."""
+    for name in names:
+        value = getattr(owner, name)
+        if not math.isfinite(value):
+            raise ConfigError(f"{type(owner).__name__}.{name} must be finite, got {value}")
+
+
 @dataclass(frozen=True)
 class MuLaw:
     """Softmax over mu-law classes.
@@ -33,7 +41,7 @@ class MuLaw:
         classes: Number of classes; mu is one less.
     """
 
-    kind: Literal["mu-law"] = "mu-law"
+    kind: Literal["mu-law"] = field(default="mu-law", kw_only=True)
     classes: int = 256
 
     def __post_init__(self) -> None:
@@ -49,12 +57,13 @@ class LogisticMixture:
         log_scale_min: Lower bound of the logarithm of a scale.
     """
 
-    kind: Literal["logistic-mixture"] = "logistic-mixture"
+    kind: Literal["logistic-mixture"] = field(default="logistic-mixture", kw_only=True)
     components: int = 10
     log_scale_min: float = -12.0
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "components")
+        check_finite(self, "log_scale_min")
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,11 @@ class Gaussian:
         log_scale_min: Lower bound of the logarithm of the standard deviation.
     """
 
-    kind: Literal["gaussian"] = "gaussian"
+    kind: Literal["gaussian"] = field(default="gaussian", kw_only=True)
     log_scale_min: float = -9.0
+
+    def __post_init__(self) -> None:
+        check_finite(self, "log_scale_min")
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,7 @@ class WaveNetConfig:
         speaker_channels: Width of the speaker embedding.
     """
 
-    kind: Literal["wavenet"] = "wavenet"
+    kind: Literal["wavenet"] = field(default="wavenet", kw_only=True)
     residual_channels: int = 32
     skip_channels: int = 64
     head_channels: int = 128

@@ -1,0 +1,67 @@
+"""Settings are checked where they are made, and an error names the field."""
+
+import dataclasses
+
+import pytest
+
+from wavewn.config import Condition, Gaussian, LogisticMixture, MuLaw, WaveNetConfig
+from wavewn.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MuLaw(classes=1), "MuLaw.classes must be at least 2, got 1"),
+        (lambda: LogisticMixture(components=0), "LogisticMixture.components must be at least 1"),
+        (lambda: LogisticMixture(log_scale_min=float("nan")), "log_scale_min must be finite"),
+        (lambda: Gaussian(log_scale_min=float("inf")), "Gaussian.log_scale_min must be finite"),
+        (lambda: Condition(channels=0), "Condition.channels must be at least 1"),
+        (lambda: Condition(layers=0), "Condition.layers must be at least 1"),
+        (lambda: Condition(kernel_size=0), "Condition.kernel_size must be at least 1"),
+        (lambda: Condition(look_ahead=-1), "Condition.look_ahead must be at least 0"),
+        (lambda: Condition(look_ahead=5), "look_ahead is 5 frames, but 2 layers of 3 taps"),
+        (lambda: Condition(upsampling="cubic"), "nearest, linear or transposed, got 'cubic'"),
+        (lambda: WaveNetConfig(residual_channels=0), "residual_channels must be at least 1"),
+        (lambda: WaveNetConfig(skip_channels=0), "skip_channels must be at least 1"),
+        (lambda: WaveNetConfig(head_channels=0), "head_channels must be at least 1"),
+        (lambda: WaveNetConfig(kernel_size=0), "kernel_size must be at least 1"),
+        (lambda: WaveNetConfig(cycles=0), "cycles must be at least 1"),
+        (lambda: WaveNetConfig(layers_per_cycle=0), "layers_per_cycle must be at least 1"),
+        (lambda: WaveNetConfig(speakers=-1), "speakers must be at least 0"),
+        (lambda: WaveNetConfig(speaker_channels=0), "speaker_channels must be at least 1"),
+        (lambda: WaveNetConfig(pre_emphasis=1.0), r"pre_emphasis must lie in \[0, 1\), got 1.0"),
+        (lambda: WaveNetConfig(pre_emphasis=float("nan")), "pre_emphasis must lie in"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_the_least_settings_are_accepted():
+    Condition(channels=1, layers=1, kernel_size=1, look_ahead=0)
+    Condition(layers=2, kernel_size=3, look_ahead=4)
+    least = {f.name: 1 for f in dataclasses.fields(WaveNetConfig) if f.type is int}
+    WaveNetConfig(**least, pre_emphasis=0.0, head=MuLaw(classes=2))
+
+
+def test_dilations_double_within_a_cycle():
+    config = WaveNetConfig(cycles=2, layers_per_cycle=3)
+    assert config.dilations == (1, 2, 4, 1, 2, 4)
+
+
+def test_settings_are_values():
+    assert WaveNetConfig() == WaveNetConfig()
+    assert hash(WaveNetConfig()) == hash(WaveNetConfig())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        WaveNetConfig().cycles = 3
+
+
+def test_kinds_tell_the_heads_apart_and_never_take_a_positional_argument():
+    assert MuLaw(64) == MuLaw(classes=64)
+    assert LogisticMixture(3).components == 3
+    assert {h().kind for h in (MuLaw, LogisticMixture, Gaussian)} == {
+        "mu-law",
+        "logistic-mixture",
+        "gaussian",
+    }
