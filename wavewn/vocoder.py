@@ -142,9 +142,10 @@ class Vocoder:
         index = []
         for one in each:
             number = self.speakers.index(one) if one in self.speakers else one
-            if not isinstance(number, int) or not 0 <= number < len(self.speakers):
+            whole = isinstance(number, int) and not isinstance(number, bool)
+            if not whole or not 0 <= int(number) < len(self.speakers):
                 raise EngineError(f"this model has no speaker {one!r}; choose one of: {known}")
-            index.append(number)
+            index.append(int(number))
         return torch.tensor(index, device=self.engine.device)
 
 
@@ -184,8 +185,10 @@ def _choose(what: str, wanted: str, present: tuple[str, ...]) -> None:
 
 def _device(device: str | torch.device | None) -> torch.device:
     try:
-        return torch.zeros(0, device="cpu" if device is None else device).device
-    except (RuntimeError, AssertionError) as error:
+        probe = torch.zeros(1, device="cpu" if device is None else device)
+        probe.item()  # a device that holds no values fails here
+        return probe.device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         first = str(error).splitlines()[0]
         raise EngineError(f"device {device!r} cannot be used here: {first}") from None
 
@@ -196,7 +199,7 @@ def _lengths(rows: Tensor, lengths: Sequence[int] | Tensor | None) -> Tensor | N
         return None
     ends = torch.as_tensor(lengths).cpu()
     if ends.dtype.is_floating_point or ends.shape != rows.shape[:1]:
-        raise MelError(f"lengths must be {rows.shape[0]} whole numbers, got {list(lengths)}")
+        raise MelError(f"lengths must be {rows.shape[0]} whole numbers, got {ends.tolist()}")
     if bool(((ends < 0) | (ends > rows.shape[2])).any()):
         raise MelError(f"lengths must lie in 0 to {rows.shape[2]} frames, got {ends.tolist()}")
     return ends

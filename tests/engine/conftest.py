@@ -14,12 +14,12 @@ SILENCE = -11.5
 
 # name: head, kernel size, upsampling, look-ahead, speakers
 VARIANTS = {
-    "mu-law": (MuLaw(64), 2, "linear", 2, 0),
-    "mixture": (LogisticMixture(3), 3, "nearest", 0, 3),
+    "mu-law": (MuLaw(classes=64), 2, "linear", 2, 0),
+    "mixture": (LogisticMixture(components=3), 3, "nearest", 0, 3),
     "gaussian": (Gaussian(), 2, "transposed", 2, 3),
     "mu-law-3-taps": (MuLaw(), 3, "transposed", 1, 0),
     "gaussian-3-taps": (Gaussian(), 3, "linear", 0, 0),
-    "mixture-1-tap": (LogisticMixture(2), 1, "linear", 2, 0),
+    "mixture-1-tap": (LogisticMixture(components=2), 1, "linear", 2, 0),
 }
 
 

@@ -10,6 +10,7 @@ Source: the cached generation is that of Le Paine et al. 2016, arXiv:1611.09482.
 
 import dataclasses
 import math
+import threading
 from collections.abc import Callable
 
 import torch
@@ -22,6 +23,8 @@ from wavewn.errors import EngineError, ShapeError, StateError
 from wavewn.models.heads import make_head
 from wavewn.noise import draw_noise
 from wavewn.state import StreamState
+
+IDLE = 4  # workspaces kept for the next calls
 
 
 class ReferenceEngine:
@@ -45,7 +48,8 @@ class ReferenceEngine:
         self.look_ahead = weights.settings.condition.look_ahead
         with torch.inference_mode():
             self._halved: WaveNetWeights = _to(halved(weights), self.device)
-        self._idle: dict[int, list[Workspace]] = {}
+        self._idle: list[Workspace] = []
+        self._lock = threading.Lock()
 
     def due_frames(self, state: StreamState, frames: int) -> int:
         """Frames of audio that so many mel frames more will give (of the row that gives most)."""
@@ -184,7 +188,8 @@ class ReferenceEngine:
         state.view("ahead").fill_(ahead)
         state.view("emphasis")[:, 0, 0] = emphasis
         desk.store(state)
-        self._idle.setdefault(state.batch, []).append(desk)
+        with self._lock:
+            self._idle = [*self._idle, desk][-IDLE:]
         if not results:
             shape = (state.batch, 0) if forced is None else (state.batch, 0, self.head.parameters)
             return torch.zeros(shape, device=self.device)
@@ -192,10 +197,12 @@ class ReferenceEngine:
 
     def _desk(self, batch: int) -> Workspace:
         """Take a workspace that no other call holds; it is laid back when the call is done."""
-        try:
-            return self._idle.setdefault(batch, []).pop()
-        except IndexError:
-            return Workspace(self._halved, self.head, batch)
+        with self._lock:
+            for desk in self._idle:
+                if desk.batch == batch:
+                    self._idle.remove(desk)
+                    return desk
+        return Workspace(self._halved, self.head, batch)
 
     def _check(self, state: StreamState, mel: Tensor, speaker: Tensor | None) -> None:
         """Refuse what does not belong to this engine or to each other."""

@@ -24,15 +24,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavewn.config import WaveNetConfig
 from wavewn.errors import EngineError
 from wavewn.models.wavenet import MEL_SCALE, WaveNet
+from wavewn.nn.conv import CausalConv1d
 from wavewn.nn.weight_norm import normed_modules
+from wavewn.nn.wn import ResidualLayer
 from wavewn.state import StateLayout
 
 VERSION = 1  # of the records below; raised when an engine would read them differently
@@ -123,9 +125,10 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
     if network.embedding is not None and network.speaker is not None:
         speakers = _copy(network.speaker(network.embedding.weight))
     if network.upsample is not None:
-        conv = network.upsample.conv
-        upsample = _upsample(conv.weight, conv.bias)  # type: ignore[arg-type]
-    gate_bias = torch.cat([layer.gate.bias for layer in stack.layers])  # type: ignore[union-attr, misc]
+        upsample = _upsample(network.upsample.conv.weight, _bias(network.upsample.conv))
+    convs = cast("list[CausalConv1d]", list(network.convs))
+    layers = cast("list[ResidualLayer]", list(stack.layers))
+    gate_bias = torch.cat([_bias(layer.gate) for layer in layers])
     return WaveNetWeights(
         version=VERSION,
         settings=model.settings,
@@ -133,18 +136,18 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
         hop_length=model.hop_length,
         mel_silence=float(model.mel_silence),
         mel_scale=MEL_SCALE,
-        mel=tuple(_affine(conv.matrix(), conv.bias) for conv in network.convs),  # type: ignore[arg-type]
+        mel=tuple(_affine(conv.matrix(), _bias(conv)) for conv in convs),
         speakers=speakers,
         upsample=upsample,
         projection=_affine(stack.condition.weight, stack.condition.bias + gate_bias),
         input=_affine(model.input.weight, model.input.bias),
         layers=tuple(
             LayerWeights(
-                layer.gate.spacing,  # type: ignore[union-attr, arg-type]
-                _copy(layer.gate.matrix().T),  # type: ignore[arg-type]
-                _affine(layer.out.weight, layer.out.bias),  # type: ignore[union-attr, arg-type]
+                layer.gate.spacing,
+                _copy(layer.gate.matrix().T),
+                _affine(layer.out.weight, layer.out.bias),
             )
-            for layer in stack.layers
+            for layer in layers
         ),
         hidden=_affine(model.hidden.weight, model.hidden.bias),
         output=_affine(model.output.weight, model.output.bias),
@@ -175,6 +178,11 @@ def tensors(record: Any) -> Iterator[Tensor]:
     elif dataclasses.is_dataclass(record):
         for entry in dataclasses.fields(record):
             yield from tensors(getattr(record, entry.name))
+
+
+def _bias(module: nn.Conv1d | nn.ConvTranspose1d) -> Tensor:
+    assert module.bias is not None, "every convolution of a WaveNet has a bias"
+    return module.bias
 
 
 def _affine(weight: Tensor, bias: Tensor) -> Affine:
