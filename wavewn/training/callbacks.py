@@ -12,6 +12,8 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,13 +21,14 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from wavewn.errors import ConfigError, TrainingError
 from wavewn.nn.weight_norm import check_directions
+from wavewn.training.clips import Clip, generate, spectrogram_picture
 from wavewn.training.likelihood import Likelihood
 
 logger = logging.getLogger(__name__)
@@ -109,11 +112,11 @@ class Averaging(Callback):
         self.updated = checkpoint["wavewn"]["step"]
 
 
-class Checkpoints(Callback):
-    """Saves every so many steps, at the last step, and when Ctrl-C asks for it.
+class Checkpoints(Checkpoint):
+    """Saves every so many steps, at the last step, when the time is up, and on Ctrl-C.
 
     The first Ctrl-C lets the step end, so that what is saved can be resumed bitwise; the second
-    stops at once. It comes after `Averaging` in the list of callbacks.
+    stops at once. Lightning runs callbacks of this kind after all others.
 
     Args:
         path: The one file, replaced each time.
@@ -127,25 +130,31 @@ class Checkpoints(Callback):
         self.path, self.every = path, every
         self.saved = 0
         self.asked = False
-        self._previous: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for Ctrl-C; only the main thread may."""
+        """Note where the training starts."""
         self.saved = trainer.global_step
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+
+    @contextmanager
+    def ctrl_c(self) -> Iterator[None]:
+        """Listen for Ctrl-C meanwhile; only the main thread may.
+
+        It encloses `Trainer.fit`, because Lightning puts the handlers back that it found.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
         logger.warning("Ctrl-C: the checkpoint is saved after this step; again stops at once")
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave Ctrl-C to whoever had it."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -155,7 +164,8 @@ class Checkpoints(Callback):
         if step == self.saved:
             return
         asked = bool(trainer.strategy.reduce_boolean_decision(self.asked, all=False))
-        if asked or step % self.every == 0 or step == trainer.max_steps:
+        ends = trainer.should_stop or step == trainer.max_steps
+        if asked or ends or step % self.every == 0:
             trainer.save_checkpoint(self.path)
             self.saved = step
         if asked:
@@ -220,34 +230,31 @@ class Clips(Callback):
 
     Args:
         every: Validations from one time to the next.
-        mels: Name and mel [bands, frames] of each clip.
-        references: Audio [samples] of each, shown once beside.
+        clips: What is generated; the recordings are shown beside, once.
     """
 
-    def __init__(self, every: int, mels: dict[str, Tensor], references: dict[str, Tensor]) -> None:
-        self.every, self.mels, self.references = every, mels, references
+    def __init__(self, every: int, clips: list[Clip]) -> None:
+        self.every, self.clips = every, clips
         self.validations = 0
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Generate, while `Averaging` lends its weights."""
         self.validations += 1
-        if self.validations % self.every or not trainer.is_global_zero:
-            return
         board = trainer.logger
-        if not isinstance(board, TensorBoardLogger):
+        if self.validations % self.every or not isinstance(board, TensorBoardLogger):
             return
-        from wavewn.training.clips import generate, spectrogram_picture
-
+        if not trainer.is_global_zero:
+            return
         assert isinstance(pl_module, Likelihood)
         spec = pl_module.recipe.mel
-        shown = {f"clip/{name}": mel for name, mel in self.mels.items()}
-        audio = {name: generate(pl_module.model, spec, mel) for name, mel in shown.items()}
+        generated = generate(pl_module.model, spec, self.clips, pl_module.speakers)
+        shown = {f"clip/{c.name}": one for c, one in zip(self.clips, generated, strict=True)}
         if self.validations == self.every:
-            audio |= {f"clip/{name}/true": one for name, one in self.references.items()}
-        for name, one in audio.items():
+            shown |= {f"clip/{c.name}/recording": c.audio for c in self.clips}
+        for name, audio in shown.items():
             step = trainer.global_step
-            board.experiment.add_audio(name, one[None], step, sample_rate=spec.sample_rate)
-            picture = spectrogram_picture(one, spec)
+            board.experiment.add_audio(name, audio[None], step, sample_rate=spec.sample_rate)
+            picture = spectrogram_picture(audio, spec)
             board.experiment.add_image(name, picture, step, dataformats="HWC")
 
 

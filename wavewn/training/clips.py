@@ -1,52 +1,70 @@
 """Clips for TensorBoard: the beginning of some validation utterances, generated and drawn."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from wavewn.audio.mel import MelSpec, mel_spectrogram
+from wavewn.bundle import Bundle
 from wavewn.data.crops import read_at, samples_at
 from wavewn.data.module import CropsModule
 from wavewn.models.wavenet import WaveNet
 from wavewn.nn.weight_norm import folded_state_dict, load_state
 
 
-def make_clips(
-    data: CropsModule, count: int, seconds: float
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Read the beginnings of the first validation utterances.
+@dataclass(frozen=True)
+class Clip:
+    """A stretch of a real recording.
 
-    Returns:
-        Mels [bands, frames] and audio [samples], by file name.
+    Attributes:
+        name: Of the file.
+        audio: [samples].
+        mel: [bands, frames].
+        speaker: Name, or "".
     """
-    mels, references = {}, {}
+
+    name: str
+    audio: Tensor
+    mel: Tensor
+    speaker: str
+
+
+def read_clips(data: CropsModule, count: int, seconds: float) -> list[Clip]:
+    """Read the beginnings of the first validation utterances."""
     spec = data.spec
+    clips = []
     for utterance in data.valid[:count]:
         wanted = min(int(seconds * spec.sample_rate), samples_at(utterance, spec.sample_rate))
         audio = read_at(utterance, spec.sample_rate, 0, max(wanted, spec.hop_length))
-        mels[utterance.path.stem] = mel_spectrogram(audio, spec)[0]
-        references[utterance.path.stem] = audio
-    return mels, references
+        mel = mel_spectrogram(audio, spec)[0]
+        clips.append(Clip(utterance.path.stem, audio, mel, utterance.speaker))
+    return clips
 
 
-def plain_copy(model: WaveNet, spec: MelSpec) -> WaveNet:
-    """Build the model anew, on the CPU, with weight norm folded."""
-    copy = WaveNet(model.settings, spec.n_mels, spec.hop_length, spec.log_floor)
-    load_state(copy, {key: value.cpu() for key, value in folded_state_dict(model).items()})
-    return copy.eval().requires_grad_(False)
+def generate(
+    model: WaveNet, spec: MelSpec, clips: Sequence[Clip], speakers: Sequence[str]
+) -> list[Tensor]:
+    """Generate the audio [samples] of each clip, on the CPU and always with seed 0.
 
-
-@torch.no_grad()
-def generate(model: WaveNet, spec: MelSpec, mel: Tensor) -> Tensor:
-    """Generate audio [samples] on the CPU from a mel [bands, frames], always with seed 0."""
-    from wavewn.bundle import Bundle
+    The model, with weight norm, is not changed: a fresh plain one takes its folded weights.
+    """
     from wavewn.vocoder import Vocoder
 
-    speakers = [str(index) for index in range(model.settings.speakers)]
-    bundle = Bundle(plain_copy(model, spec), spec, speakers, {})
-    speaker = speakers[0] if speakers else None
-    vocoder: Vocoder = Vocoder(bundle)
-    return torch.as_tensor(vocoder.synthesize(mel, speaker=speaker, seed=0)).reshape(-1)
+    plain = WaveNet(model.settings, spec.n_mels, spec.hop_length, spec.log_floor)
+    load_state(plain, {key: value.cpu() for key, value in folded_state_dict(model).items()})
+    vocoder = Vocoder(Bundle(plain.eval(), spec, list(speakers), {}))
+    lengths = [clip.mel.shape[1] for clip in clips]
+    mel = torch.full((len(clips), spec.n_mels, max(lengths)), spec.log_floor)
+    for row, clip in zip(mel, clips, strict=True):
+        row[:, : clip.mel.shape[1]] = clip.mel
+    who = [clip.speaker for clip in clips] if speakers else None
+    audio = vocoder.synthesize(mel, lengths=lengths, speaker=who, seed=0)
+    return [
+        row[: length * spec.hop_length] for row, length in zip(audio.cpu(), lengths, strict=True)
+    ]
 
 
 def spectrogram_picture(audio: Tensor, spec: MelSpec) -> np.ndarray:

@@ -36,7 +36,7 @@ from wavewn.training.callbacks import (
     StepBar,
     WholeFiles,
 )
-from wavewn.training.clips import make_clips
+from wavewn.training.clips import read_clips
 from wavewn.training.likelihood import Likelihood, initialise
 from wavewn.training.recipe import Recipe
 
@@ -105,15 +105,16 @@ def train(
     clips = recipe.clips
     beside: list[Callback] = [Averaging(recipe.ema_decay), Directions(), LearningRateMonitor()]
     if clips.count and clips.every:
-        beside.append(Clips(clips.every, *make_clips(data, clips.count, clips.seconds)))
+        beside.append(Clips(clips.every, read_clips(data, clips.count, clips.seconds)))
     if recipe.trainer_settings.get("enable_progress_bar", True):
         beside.append(StepBar())
-    beside += [*callbacks, Checkpoints(last, recipe.checkpoint_every), best]
+    saving = Checkpoints(last, recipe.checkpoint_every)
+    beside += [*callbacks, saving, best]
     trainer = _make_trainer(recipe, out, beside)
     if trainer.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
         (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), "utf-8")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), saving.ctrl_c():
         # Ours is resumable by its construction, and a second worker would not be used.
         warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")

@@ -1,0 +1,117 @@
+"""The loss, its schedule and the data-dependent initialisation."""
+
+import math
+
+import pytest
+import torch
+import yaml
+
+from wavewn.config import Gaussian, LogisticMixture, MuLaw
+from wavewn.data.module import CropsModule
+from wavewn.nn.weight_norm import normed_modules
+from wavewn.training.likelihood import Likelihood, initialise, learning_rate_factor, output_scale
+from wavewn.training.recipe import OptimiserConfig, load_recipe
+
+
+@pytest.fixture
+def recipe(recipe_file):
+    return load_recipe(recipe_file)
+
+
+@pytest.fixture
+def data(recipe, tmp_path):
+    model = recipe.model
+    return CropsModule(
+        recipe.data, tmp_path, recipe.mel, lead=2, look_ahead=model.condition.look_ahead, seed=0
+    )
+
+
+def deviations(module, batch):
+    """Standard deviation of every weight-normed layer's output channels."""
+    found = {}
+
+    def hook_of(name):
+        def hook(layer, args, out):
+            found[name] = out.flatten(0, -2).std(0, correction=0)
+
+        return hook
+
+    hooks = [m.register_forward_hook(hook_of(n)) for n, m in normed_modules(module.model).items()]
+    module.loss(batch)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def share_on_goal(recipe, found):
+    """Share of the channels whose deviation is within 5 % of the wanted one."""
+    hits = []
+    for name, deviation in found.items():
+        wanted = torch.as_tensor(output_scale(recipe.model, name, len(deviation)))
+        hits.append(((deviation / wanted - 1).abs() < 0.05).float())
+    return torch.cat(hits).mean().item()
+
+
+@torch.no_grad()
+def test_initialisation_sets_the_deviation_of_every_layer(recipe, data):
+    torch.manual_seed(0)
+    module = Likelihood(recipe, [])
+    assert module.model.condition.lead == data.lead
+    batch = data.first_batch()
+    before = deviations(module, batch)
+
+    report = initialise(module, batch)
+    after = deviations(module, batch)
+
+    assert set(report.layers) == set(after) == set(normed_modules(module.model))
+    # A channel that would need more than the largest gain factor stays below its goal.
+    assert share_on_goal(recipe, after) > 0.95
+    assert share_on_goal(recipe, before) < 0.2
+    # An almost uniform head: the loss of a fair guess.
+    assert module.loss(batch).item() == pytest.approx(math.log(32), abs=0.1)
+
+
+@pytest.mark.parametrize("head", [MuLaw(), LogisticMixture(), Gaussian()])
+def test_the_loss_is_float32_and_the_log_probability_in_bfloat16_too(
+    recipe_file, tmp_path, data, head
+):
+    values = yaml.safe_load(recipe_file.read_text())
+    values["model"]["head"] = vars(head)
+    recipe_file.write_text(yaml.safe_dump(values))
+    module = Likelihood(load_recipe(recipe_file), [])
+    initialise(module, data.first_batch())
+    batch = data.training_crops().batch(0)
+    model = module.model
+
+    exact = module.loss(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = module.loss(batch)
+
+    levels = model.levels(batch.audio)
+    parameters = model(levels, batch.mel, lead=model.condition.lead)
+    torch.testing.assert_close(exact, -model.head.log_prob(parameters, levels).mean())
+    assert rounded.dtype == torch.float32
+    assert rounded.item() == pytest.approx(exact.item(), abs=0.05)
+    assert rounded.item() != exact.item()
+
+
+def test_the_learning_rate_warms_up_and_comes_down():
+    settings = OptimiserConfig(warmup_steps=10, final=0.01)
+
+    assert learning_rate_factor(0, settings, 100) == pytest.approx(0.1)
+    assert learning_rate_factor(9, settings, 100) == pytest.approx(1, abs=0.03)
+    assert learning_rate_factor(50, settings, 100) == pytest.approx(0.505)
+    assert learning_rate_factor(100, settings, 100) == pytest.approx(0.01)
+    assert learning_rate_factor(500, settings, 100) == pytest.approx(0.01)
+    assert learning_rate_factor(0, OptimiserConfig(warmup_steps=0), 100) == 1
+
+
+def test_only_plain_weights_decay(recipe_file):
+    module = Likelihood(load_recipe(recipe_file, ["--optimiser.weight_decay", "0.1"]), [])
+
+    groups = module.configure_optimizers()["optimizer"].param_groups
+
+    decayed = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
+    names = {name for name, p in module.model.named_parameters() if id(p) in decayed}
+    assert not [name for name in names if "original" in name or name.endswith("bias")]
+    assert sum(len(g["params"]) for g in groups) == len(list(module.parameters()))
