@@ -146,6 +146,16 @@ def test_force_replaces_no_folder_that_is_not_a_bundle(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_link_to_a_bundle_is_followed(folder):
+    link = folder.parent / "link"
+    link.symlink_to(folder, target_is_directory=True)
+
+    save_bundle(link, small(), SPEC, licence="MIT", force=True)
+
+    assert link.is_symlink()
+    assert load_bundle(folder).config["licence"] == "MIT"
+
+
 def test_a_made_card_is_made_anew_and_a_written_one_is_kept(folder):
     assert "CC0" in (folder / "README.md").read_text()
     (folder / "evaluation.json").write_text("{}")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wavewn.audio.io import read_audio, write_audio
-from wavewn.cli.main import make_parser
+from wavewn.cli.main import main, make_parser
 from wavewn.data.manifest import load_manifest
 from wavewn.shipped import shipped
 
@@ -48,6 +48,9 @@ def test_use_it_from_python_runs(tmp_path, monkeypatch, capsys):
     assert copy.shape == (SHORT,)
     torch.testing.assert_close(copy, names["copy"][0].clamp(-1, 1), rtol=0, atol=2**-15)
     assert re.fullmatch(r"\d+ samples late\n", capsys.readouterr().out)
+
+    assert main(["synth", "wavenet-ru-16k", "recording.wav", "-o", "out"]) == 0
+    assert Path("out/recording.wav").read_bytes() == Path("copy.wav").read_bytes()
 
 
 @pytest.mark.parametrize("words", commands(), ids=shlex.join)

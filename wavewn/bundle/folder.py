@@ -72,14 +72,15 @@ def save_bundle(
         for key, value in state.items()
     }
     check_finite(stored, f"{folder}: as {dtype}")
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    place = folder.resolve()  # behind a link, and with a name even for "."
+    partial = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     try:
         partial.mkdir(parents=True)
         text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
         (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
         (partial / WEIGHTS).write_bytes(save(stored))
-        (partial / CARD).write_text(model_card(folder.name, config), encoding="utf-8")
-        _replace(folder, partial)
+        (partial / CARD).write_text(model_card(place.name, config), encoding="utf-8")
+        _replace(place, partial)
     except (OSError, TypeError, ValueError, SafetensorError) as error:
         raise BundleError(f"{folder}: the bundle cannot be written ({error})") from None
     finally:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wavewn.evaluation.compare import Clip
+    from wavewn.evaluation.compare import Clip, System
     from wavewn.training.recipe import Recipe
     from wavewn.vocoder import Vocoder
 
@@ -149,17 +149,16 @@ def judge(shipped: "Vocoder", tuned: "Vocoder", seconds: float, out: Path) -> No
     from wavewn.audio.io import write_audio
     from wavewn.evaluation.compare import compare, format_table, write_csv, write_json
     from wavewn.evaluation.figures import save_spectrograms
-    from wavewn.evaluation.systems import griffin_lim_system, vocoder_system
+    from wavewn.evaluation.systems import griffin_lim_system
 
     clip = held_out_clip(shipped, seconds)
     spec = shipped.mel_spec
-    speaker = 0 if shipped.speakers else None
     sounds = {"recording": clip.audio}
     result = compare(
         [clip],
         {
-            "shipped": vocoder_system(shipped, speaker=speaker),
-            "fine-tuned": vocoder_system(tuned, speaker=speaker),
+            "shipped": system_with_bar("shipped", shipped),
+            "fine-tuned": system_with_bar("fine-tuned", tuned),
             "griffin-lim": griffin_lim_system(spec),
         },
         spec,
@@ -171,3 +170,23 @@ def judge(shipped: "Vocoder", tuned: "Vocoder", seconds: float, out: Path) -> No
     write_csv(out / "metrics.csv", result)
     write_json(out / "metrics.json", result, {"clip": clip.name, "seconds": seconds, "seed": 0})
     print(format_table(result))
+
+
+def system_with_bar(name: str, vocoder: "Vocoder") -> "System":
+    """Copy recordings one by one and show how far that is: a sentence may take a minute."""
+    from torch import Tensor
+    from tqdm import tqdm
+
+    from wavewn.audio.mel import mel_spectrogram
+
+    speaker = 0 if vocoder.speakers else None
+
+    def copy(recordings: list[Tensor]) -> list[Tensor]:
+        copies = []
+        for recording in recordings:
+            mel = mel_spectrogram(recording, vocoder.mel_spec)
+            with tqdm(total=mel.shape[2], desc=name, unit="frame", leave=False) as bar:
+                copies.append(vocoder.synthesize(mel, speaker=speaker, progress=bar.update)[0])
+        return copies
+
+    return copy
