@@ -34,6 +34,13 @@ class Vocoder:
         precision: "auto" or one of `PRECISIONS`.
         device: Such as "cpu" or "cuda:0"; None is the CPU.
 
+    Attributes:
+        model: The plain network, for those who ask what kind it is; the engine has a copy.
+        mel_spec: The mels that it reads.
+        speakers: Names in the order of their numbers; empty where there is one voice.
+        config: The content of the bundle's config.json.
+        engine: Runs the model; `engine.name` tells which it is.
+
     Raises:
         EngineError: No such engine, precision or device is here.
     """
@@ -47,6 +54,7 @@ class Vocoder:
     ) -> None:
         _choose("engine", engine, ENGINES)
         _choose("precision", precision, PRECISIONS)
+        self.model = bundle.model
         self.config = bundle.config
         self.mel_spec: MelSpec = bundle.mel
         self.speakers = list(bundle.speakers)
