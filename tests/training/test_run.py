@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lightning.pytorch import Callback
 
 from wavewn.audio.io import write_audio
 from wavewn.bundle import load_checkpoint, save_bundle
+from wavewn.data.manifest import load_manifest, save_manifest
 from wavewn.errors import ConfigError, DataError, TrainingError, WavewnError
 from wavewn.training.callbacks import Interrupted
 from wavewn.training.recipe import load_recipe
@@ -343,6 +345,21 @@ def test_generated_clips_and_their_pictures_reach_tensorboard(recipe_file, tmp_p
     assert [event.step for event in events.Audio("clip/4")] == [8]
     assert events.Images("clip/4")[0].width == 8  # frames of 0.1 s
     assert {"loss/train", "loss/valid", "gradient_norm"} <= set(events.Tags()["scalars"])
+
+
+def test_speakers_are_learnt_named_and_generated(recipe_file, manifest, tmp_path):
+    splits = {}
+    for split in ("train", "valid", "test"):
+        found = load_manifest(manifest, split)
+        splits[split] = [replace(one, speaker=f"s{int(one.path.stem) % 2}") for one in found]
+    save_manifest(manifest, splits, [], "x", force=True)
+
+    clips = ("--clips.every", "1", "--clips.seconds", "0.1")
+    best, _ = run(recipe_file, tmp_path / "run", "--model.speakers", "2", *clips)
+
+    assert read(best)["wavewn"]["speakers"] == load_checkpoint(best).speakers == ["s0", "s1"]
+    embedding = read(best)["state_dict"]["model.condition.embedding.weight"]
+    assert not torch.equal(embedding[0], embedding[1])
 
 
 def test_silence_cannot_initialise(recipe_file, manifest, tmp_path):

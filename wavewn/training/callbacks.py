@@ -22,6 +22,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -223,6 +224,15 @@ class StepBar(TQDMProgressBar):
     def total_train_batches(self) -> int | float:
         """Batches until `max_steps`."""
         return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """Give validation a bar that is not shown: it takes seconds, and the loss is in ours."""
+        return Tqdm(disable=True)
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Say "train" where Lightning counts epochs, of which there is one."""
+        super().on_train_epoch_start(trainer)
+        self.train_progress_bar.set_description("train")
 
 
 class Clips(Callback):

@@ -120,8 +120,7 @@ def train(
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-    found = Path(best.best_model_path)
-    return found if best.best_model_path and found.is_file() else last
+    return last.with_name("best.ckpt") if Path(best.best_model_path).is_file() else last
 
 
 def keep_memory() -> None:
