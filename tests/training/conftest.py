@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import yaml
+from lightning.pytorch import Callback
 
 from wavewn.audio.io import write_audio
 from wavewn.data.manifest import Utterance, save_manifest
+from wavewn.training.recipe import load_recipe
+from wavewn.training.run import train
 
 RATE = 4000
 RECIPE = {
@@ -77,3 +80,32 @@ def recipe_file(tmp_path, manifest):
     data = {**RECIPE["data"], "manifest": str(manifest)}
     path.write_text(yaml.safe_dump({**RECIPE, "data": data}))
     return path
+
+
+class Curve(Callback):
+    """Remembers what Lightning logged."""
+
+    def __init__(self):
+        self.train, self.valid, self.first = {}, {}, None
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if self.first is None:
+            self.first = {k: v.clone() for k, v in pl_module.model.state_dict().items()}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.train[trainer.global_step] = outputs["loss"].item()
+
+    def on_validation_end(self, trainer, pl_module):
+        self.valid[trainer.global_step] = trainer.callback_metrics["loss/valid"].item()
+
+
+@pytest.fixture
+def run():
+    """Train with overrides; gives the best checkpoint and the `Curve`."""
+
+    def run(recipe_file, out, *overrides, **options):
+        curve = Curve()
+        best = train(load_recipe(recipe_file, list(overrides)), out, callbacks=[curve], **options)
+        return best, curve
+
+    return run

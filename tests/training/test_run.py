@@ -1,49 +1,21 @@
 """A training from recipe to checkpoint: resuming, starting from others' weights, stopping."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
 
-from wavewn.audio.io import write_audio
-from wavewn.bundle import load_checkpoint, save_bundle
-from wavewn.data.manifest import load_manifest, save_manifest
-from wavewn.errors import ConfigError, DataError, TrainingError, WavewnError
+from wavewn.bundle import load_checkpoint
+from wavewn.errors import TrainingError
 from wavewn.training.callbacks import Interrupted
 from wavewn.training.recipe import load_recipe
 from wavewn.training.run import train
-
-
-class Curve(Callback):
-    """Remembers what Lightning logged."""
-
-    def __init__(self):
-        self.train, self.valid, self.first = {}, {}, None
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if self.first is None:
-            self.first = {k: v.clone() for k, v in pl_module.model.state_dict().items()}
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.train[trainer.global_step] = outputs["loss"].item()
-
-    def on_validation_end(self, trainer, pl_module):
-        self.valid[trainer.global_step] = trainer.callback_metrics["loss/valid"].item()
-
-
-def run(recipe_file, out, *overrides, **options):
-    curve = Curve()
-    best = train(load_recipe(recipe_file, list(overrides)), out, callbacks=[curve], **options)
-    return best, curve
 
 
 def read(path):
@@ -63,7 +35,7 @@ def assert_same_state(a, b):
     assert all(torch.equal(one[i]["exp_avg_sq"], two[i]["exp_avg_sq"]) for i in one)
 
 
-def test_a_training_learns_and_leaves_whole_checkpoints(recipe_file, tmp_path):
+def test_a_training_learns_and_leaves_whole_checkpoints(run, recipe_file, tmp_path):
     best, curve = run(recipe_file, tmp_path / "run")
 
     assert curve.train[12] < curve.train[1]
@@ -75,7 +47,7 @@ def test_a_training_learns_and_leaves_whole_checkpoints(recipe_file, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [4, 6])  # where it is validated, and between
-def test_a_resumed_training_is_the_uninterrupted_one(recipe_file, tmp_path, stop):
+def test_a_resumed_training_is_the_uninterrupted_one(run, recipe_file, tmp_path, stop):
     _, whole = run(recipe_file, tmp_path / "whole")
     _, begun = run(recipe_file, tmp_path / "parts", "--trainer.max_steps", str(stop))
     _, rest = run(recipe_file, tmp_path / "parts", resume="auto")
@@ -86,7 +58,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(recipe_file, tmp_path, stop
     assert_same_state(read(last(tmp_path / "parts")), read(last(tmp_path / "whole")))
 
 
-def test_accumulated_batches_resume_too(recipe_file, tmp_path):
+def test_accumulated_batches_resume_too(run, recipe_file, tmp_path):
     more = ("--trainer.accumulate_grad_batches", "2", "--trainer.val_check_interval", "8")
     _, whole = run(recipe_file, tmp_path / "whole", *more)
     run(recipe_file, tmp_path / "parts", *more, "--trainer.max_steps", "5")
@@ -141,7 +113,7 @@ def wait_for_step(process, step):
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumes_bitwise(recipe_file, tmp_path, script):
+def test_a_killed_training_resumes_bitwise(run, recipe_file, tmp_path, script):
     _, whole = run(recipe_file, tmp_path / "whole")
     process = start(script, recipe_file, tmp_path / "killed")
     wait_for_step(process, 6)
@@ -157,7 +129,7 @@ def test_a_killed_training_resumes_bitwise(recipe_file, tmp_path, script):
 
 @pytest.mark.slow
 def test_two_processes_train_the_model_that_one_trains_with_two_batches_a_step(
-    recipe_file, tmp_path, script
+    run, recipe_file, tmp_path, script
 ):
     one = ("--trainer.accumulate_grad_batches", "2", "--trainer.val_check_interval", "8")
     run(recipe_file, tmp_path / "one", *one)
@@ -173,7 +145,7 @@ def test_two_processes_train_the_model_that_one_trains_with_two_batches_a_step(
         torch.testing.assert_close(b["state_dict"][key], value, rtol=1e-4, atol=1e-5)
 
 
-def test_ctrl_c_saves_and_the_rest_is_bitwise(recipe_file, tmp_path):
+def test_ctrl_c_saves_and_the_rest_is_bitwise(run, recipe_file, tmp_path):
     class Press(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 5:
@@ -258,113 +230,3 @@ def test_the_average_warms_up():
     averaging.on_train_batch_end(Trainer, module, None, None, 0)
 
     assert averaging.average["weight"].item() == pytest.approx(1 - 2 / 11)
-
-
-def test_init_from_starts_with_these_weights(recipe_file, tmp_path):
-    best, fresh = run(recipe_file, tmp_path / "first")
-    bundle = load_checkpoint(best)
-    save_bundle(tmp_path / "bundle", bundle.model, bundle.mel)
-    short = ("--trainer.max_steps", "1", "--seed", "5")
-
-    _, from_bundle = run(recipe_file, tmp_path / "a", *short, init_from=tmp_path / "bundle")
-    _, from_checkpoint = run(recipe_file, tmp_path / "b", *short, init_from=best)
-
-    ema = read(best)["wavewn"]["ema"]
-    direction = "hidden.parametrizations.weight.original0"
-    assert not torch.allclose(fresh.first[direction], ema[direction])
-    for curve in (from_bundle, from_checkpoint):
-        assert torch.allclose(curve.first[direction], ema[direction], rtol=1e-5)  # folded, unfolded
-        assert curve.train[1] < fresh.train[1]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "what"),
-    [
-        (["--model.residual_channels", "4"], "another model"),
-        (["--mel.f_max", "1900"], "mels are not"),
-    ],
-)
-def test_init_from_refuses_what_does_not_fit(recipe_file, tmp_path, overrides, what):
-    best, _ = run(recipe_file, tmp_path / "first", "--trainer.max_steps", "1")
-
-    with pytest.raises(ConfigError, match=what):
-        run(recipe_file, tmp_path / "second", *overrides, init_from=last(tmp_path / "first"))
-
-
-def test_another_model_is_not_resumed_and_a_run_not_replaced(recipe_file, tmp_path):
-    run(recipe_file, tmp_path / "run", "--trainer.max_steps", "1")
-
-    with pytest.raises(TrainingError, match="--resume"):
-        run(recipe_file, tmp_path / "run")
-    with pytest.raises(ConfigError, match="other model or mel settings"):
-        run(recipe_file, tmp_path / "run", "--model.skip_channels", "4", resume="auto")
-    with pytest.raises(TrainingError, match="no such checkpoint"):
-        run(recipe_file, tmp_path / "run", resume="nowhere.ckpt")
-
-
-@pytest.mark.parametrize(
-    ("overrides", "error", "what"),
-    [
-        (["--trainer.accelerator", "abacus"], ConfigError, "abacus"),
-        (["--trainer.precision", "7"], ConfigError, "7"),
-        (["--data.manifest", "nowhere"], DataError, "nowhere"),
-        (["--data.frames", "5000"], DataError, "data.frames"),
-        (["--model.speakers", "3"], ConfigError, "model.speakers"),
-        (["--mel.gain", "2.0"], ConfigError, "mel.gain"),
-        (["--init_from", "no-bundle"], WavewnError, "no-bundle"),
-    ],
-)
-def test_what_cannot_run_says_why(recipe_file, tmp_path, overrides, error, what):
-    with pytest.raises(error, match=re.escape(what)):
-        run(recipe_file, tmp_path / "run", *overrides)
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["--model.head.kind", "logistic-mixture", "--model.head.components", "2"],
-        ["--model.head.kind", "gaussian", "--trainer.precision", "bf16-mixed"],
-        ["--model.condition.upsampling", "transposed", "--model.kernel_size", "3"],
-        ["--optimiser.weight_decay", "0.1", "--data.workers", "2", "--optimiser.decay_steps", "9"],
-    ],
-)
-def test_every_switch_trains(recipe_file, tmp_path, overrides):
-    _, curve = run(recipe_file, tmp_path / "run", *overrides)
-
-    assert len(curve.train) == 12
-    assert np.isfinite(list(curve.train.values())).all()
-
-
-def test_generated_clips_and_their_pictures_reach_tensorboard(recipe_file, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run(recipe_file, tmp_path / "run", "--clips.every", "2", "--clips.seconds", "0.1")
-
-    events = EventAccumulator(str(tmp_path / "run")).Reload()
-    assert events.Tags()["audio"] == ["clip/4", "clip/4/recording"]
-    assert [event.step for event in events.Audio("clip/4")] == [8]
-    assert events.Images("clip/4")[0].width == 8  # frames of 0.1 s
-    assert {"loss/train", "loss/valid", "gradient_norm"} <= set(events.Tags()["scalars"])
-
-
-def test_speakers_are_learnt_named_and_generated(recipe_file, manifest, tmp_path):
-    splits = {}
-    for split in ("train", "valid", "test"):
-        found = load_manifest(manifest, split)
-        splits[split] = [replace(one, speaker=f"s{int(one.path.stem) % 2}") for one in found]
-    save_manifest(manifest, splits, [], "x", force=True)
-
-    clips = ("--clips.every", "1", "--clips.seconds", "0.1")
-    best, _ = run(recipe_file, tmp_path / "run", "--model.speakers", "2", *clips)
-
-    assert read(best)["wavewn"]["speakers"] == load_checkpoint(best).speakers == ["s0", "s1"]
-    embedding = read(best)["state_dict"]["model.condition.embedding.weight"]
-    assert not torch.equal(embedding[0], embedding[1])
-
-
-def test_silence_cannot_initialise(recipe_file, manifest, tmp_path):
-    for path in manifest.glob("*.wav"):
-        write_audio(path, np.zeros(4000, np.float32), 4000)
-
-    with pytest.raises(WavewnError, match="silen"):
-        run(recipe_file, tmp_path / "run")
