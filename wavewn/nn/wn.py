@@ -22,9 +22,15 @@ from wavewn.nn.upsample import add_upsampled
 
 
 def gated_activation(a: Tensor) -> Tensor:
-    """tanh of the first half of the channels times sigmoid of the second (equation 2)."""
+    """tanh of the first half of the channels times sigmoid of the second (equation 2).
+
+    The halves are copied first: over rows with gaps torch's bfloat16 tanh and sigmoid are slow.
+    2026-11-21, one thread of a Zen 4: 11.6 to 6.7 ms for [4, 16000, 64], and together with the
+    one split in `ResidualLayer` a training step of tests/bench went from 1.08 to 0.93 CPU
+    seconds. A hand-written gradient that keeps the two factors alone gained nothing on top.
+    """
     filtered, gate = a.chunk(2, dim=-1)
-    return torch.tanh(filtered) * torch.sigmoid(gate)
+    return torch.tanh(filtered.contiguous()) * torch.sigmoid(gate.contiguous())
 
 
 class ResidualLayer(nn.Module):
@@ -59,7 +65,10 @@ class ResidualLayer(nn.Module):
         out = self.out(gated_activation(a))
         if not self.residual_channels:
             return x, out
-        return x + out[..., : self.residual_channels], out[..., self.residual_channels :]
+        # One split, not two slices: the gradient of a slice is a zero-filled tensor of full width.
+        skip_channels = out.shape[-1] - self.residual_channels
+        residual, skip = out.split([self.residual_channels, skip_channels], dim=-1)
+        return x + residual, skip
 
 
 class WN(nn.Module):
