@@ -5,13 +5,14 @@
 
 Both sides run in one process on one thread, taking turns, and each keeps its best step, in CPU
 seconds, so that a busy machine disturbs the ratio little. Compiling takes a minute or more and
-needs a C++ compiler; a bench without one shows the eager row only.
+needs a C++ compiler.
 
-2026-11-21, two cores of a Zen 4 (AVX512-BF16, no AMX) that a training kept busy, torch 2.13:
-plain 2.09 s, ours 0.84 s, compiled 0.84 s, that is 2.5 times faster, where the aim was 8 (other
-runs: 2.3 to 2.6). Matrix products are half of our step, so a machine with AMX gains more. Tried and left out
-for gaining less than a tenth: the whole stack in tiles that fit the cache (0.96 to 0.89 s), the
-taps as two products, cross entropy with one pass less, a hand-written gradient of the gate.
+2026-11-21, one thread of a Zen 4 (AVX512-BF16, no AMX) that a training kept busy, torch 2.13:
+plain 2.09 s, ours 0.84 s, compiled 0.84 s: 2.5 times faster (other runs 2.3 to 2.6), where the
+aim was 8. Matrix products are half of our step, so a CPU with AMX should gain more; that was not
+measured. Tried and left out for gaining less than a tenth: the whole stack in tiles that fit the
+cache (0.96 to 0.89 s), the taps as two products, cross entropy with one pass less, a hand-written
+gradient of the gate.
 
 The time of a step depends on the memory allocator: glibc gives large blocks back to the system
 after each use and the kernel clears them anew. `keep_freed_memory` asks it to keep them, for both
