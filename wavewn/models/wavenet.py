@@ -5,7 +5,7 @@
     levels [B, T] delayed by one -> input 1x1 -> gated stack (nn/wn.py) -> skips
     skips -> ReLU -> 1x1 -> ReLU -> 1x1 -> parameters of the head [B, T, P]
 
-The model is built plain; training attaches weight norm to it (`nn/weight_norm.py`). All inner
+The model is built plain; training attaches weight norm to it (`nn/weight_norm/`). All inner
 signals are [batch, time, channels]. Outside the utterance there is silence: a normalised mel is 0
 there, levels are 0, and every layer's history before row 0 is 0, which is what a fresh
 `StreamState` holds. The mel network is causal over frames delayed by `look_ahead`.

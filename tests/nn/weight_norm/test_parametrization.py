@@ -7,13 +7,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from wavewn.errors import ConfigError, ShapeError
-from wavewn.nn import parametrization
 from wavewn.nn.weight_norm import (
     apply_weight_norm,
     check_directions,
     gain_and_direction,
     is_weight_normed,
     normed_modules,
+    parametrization,
     set_weight,
     weight_norm,
 )

@@ -1,6 +1,6 @@
-"""The product w = g * v / ||v||: how it is attached to a layer, checked and written to.
+"""The product w = g * v / ||v||: how it is attached to a layer, checked, set and optimised.
 
-Everything here is reached through `wavewn.nn.weight_norm`, which tells the whole story.
+The package tells the whole story; import from `wavewn.nn.weight_norm`.
 
 Source: Salimans & Kingma 2016, arXiv:1602.07868, equations 2 and 3.
 """
@@ -185,3 +185,21 @@ def set_weight(module: nn.Module, weight: Tensor) -> None:
         return
     check_direction(weight, normed_dim(module), type(module).__name__)
     module.weight = weight.to(own)
+
+
+def parameter_groups(
+    model: nn.Module, *, decay: float = 0.0
+) -> list[dict[str, list[nn.Parameter] | float]]:
+    """Return optimiser groups in which neither directions, gains nor biases decay.
+
+    Decay of v changes nothing but the effective learning rate, since v is normalised; only plain
+    weights of two axes or more decay.
+    """
+    kept = {id(p) for m in normed_modules(model).values() for p in gain_and_direction(m)}
+    plain: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        decays = id(parameter) not in kept and parameter.dim() >= 2
+        (plain if decays else free).append(parameter)
+    groups = [(plain, decay), (free, 0.0)]
+    return [{"params": params, "weight_decay": rate} for params, rate in groups if params]

@@ -1,6 +1,6 @@
 """Gains and biases from one batch of real data, so that every layer starts with tame outputs.
 
-Everything here is reached through `wavewn.nn.weight_norm`, which tells the whole story.
+The package tells the whole story; import from `wavewn.nn.weight_norm`.
 
 Source: Salimans & Kingma 2016, arXiv:1602.07868, section 3, equation 5.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wavewn.errors import ConfigError
 from wavewn.nn.conv import CausalConv1d
-from wavewn.nn.parametrization import gain_and_direction, normed_modules
+from wavewn.nn.weight_norm.parametrization import gain_and_direction, normed_modules
 
 
 @dataclass

@@ -19,16 +19,13 @@ g and v stay float32 whatever the compute type; the product is cast by autocast.
 model's parameters (EMA) averages g and v apart, as the paper's authors do: ||mean(v)|| is then at
 most mean(||v||), which is harmless because only the direction of v counts.
 
-This file is the door; the parts lie in `parametrization.py`, `data_init.py` and
-`weight_state.py`, because one file of all would be too long to read.
+Steps 1 and 3 are `parametrization.py`, step 2 is `data_init.py`, 4 and 5 are `state_dicts.py`.
 
 Source: Salimans & Kingma 2016, arXiv:1602.07868, equations 2 and 3 and section 3.
 """
 
-from torch import nn
-
-from wavewn.nn.data_init import InitReport, data_dependent_init
-from wavewn.nn.parametrization import (
+from wavewn.nn.weight_norm.data_init import InitReport, data_dependent_init
+from wavewn.nn.weight_norm.parametrization import (
     WeightNorm,
     apply_weight_norm,
     check_directions,
@@ -36,10 +33,11 @@ from wavewn.nn.parametrization import (
     is_weight_normed,
     normed_modules,
     output_dim,
+    parameter_groups,
     set_weight,
     weight_norm,
 )
-from wavewn.nn.weight_state import convert_state_dict, folded_state_dict, load_state
+from wavewn.nn.weight_norm.state_dicts import convert_state_dict, folded_state_dict, load_state
 
 __all__ = [
     "InitReport",
@@ -58,21 +56,3 @@ __all__ = [
     "set_weight",
     "weight_norm",
 ]
-
-
-def parameter_groups(
-    model: nn.Module, *, decay: float = 0.0
-) -> list[dict[str, list[nn.Parameter] | float]]:
-    """Return optimiser groups in which neither directions, gains nor biases decay.
-
-    Decay of v changes nothing but the effective learning rate, since v is normalised; only plain
-    weights of two axes or more decay.
-    """
-    kept = {id(p) for m in normed_modules(model).values() for p in gain_and_direction(m)}
-    plain: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        decays = id(parameter) not in kept and parameter.dim() >= 2
-        (plain if decays else free).append(parameter)
-    groups = [(plain, decay), (free, 0.0)]
-    return [{"params": params, "weight_decay": rate} for params, rate in groups if params]

@@ -4,7 +4,7 @@
     hook            NAME.weight_g, NAME.weight_v                         torch's old ones
     plain           NAME.weight                                          folded, or never normed
 
-Everything here is reached through `wavewn.nn.weight_norm`, which tells the whole story.
+The package tells the whole story; import from `wavewn.nn.weight_norm`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from wavewn.errors import ConfigError
-from wavewn.nn.parametrization import (
+from wavewn.nn.weight_norm.parametrization import (
     check_direction,
     direction_norm,
     normed_dim,
