@@ -109,12 +109,17 @@ class Condition:
                 f"Condition.upsampling must be nearest, linear or transposed, got "
                 f"{self.upsampling!r}"
             )
-        context = self.layers * (self.kernel_size - 1)
-        if self.look_ahead > context:
+        if self.lead < 1:
             raise ConfigError(
                 f"Condition.look_ahead is {self.look_ahead} frames, but {self.layers} layers of "
-                f"{self.kernel_size} taps span only {context}; add layers or taps"
+                f"{self.kernel_size} taps span only {self.layers * (self.kernel_size - 1)}; add "
+                f"layers or taps"
             )
+
+    @property
+    def lead(self) -> int:
+        """Frames before a crop that its first frame and the one before it see; at least 1."""
+        return self.layers * (self.kernel_size - 1) - self.look_ahead + 1
 
 
 @dataclass(frozen=True)

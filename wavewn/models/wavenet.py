@@ -49,7 +49,7 @@ class ConditionNetwork(nn.Module):
         speaker_channels: int,
     ) -> None:
         super().__init__()
-        self.look_ahead = settings.look_ahead
+        self.look_ahead, self.lead = settings.look_ahead, settings.lead
         widths = [n_mels] + [settings.channels] * settings.layers
         self.convs = nn.ModuleList(
             CausalConv1d(before, after, settings.kernel_size)
@@ -62,12 +62,6 @@ class ConditionNetwork(nn.Module):
             if settings.upsampling == "transposed"
             else None
         )
-
-    @property
-    def lead(self) -> int:
-        """Frames before a crop that its first frame and the one before it see; at least 1."""
-        context = sum(conv.context for conv in self.convs)  # type: ignore[misc]
-        return context - self.look_ahead + 1
 
     def forward(self, mel: Tensor, speaker: Tensor | None, lead: int) -> Tensor:
         """Turn normalised mels into the condition of the stack.
