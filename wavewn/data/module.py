@@ -1,6 +1,7 @@
 """A manifest as Lightning wants it: endless crops for training, fixed ones for validation."""
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule
@@ -26,7 +27,7 @@ class DataConfig:
         workers: Processes that read; 0 reads in the training process.
         valid_frames: Mel frames of a validation crop; shorter where the corpus is.
         valid_batch_size: Crops of a validation batch.
-        valid_batches: Validation batches, the same ones every time.
+        valid_batches: Validation batches, the same ones every time; all ranks share them.
     """
 
     manifest: str
@@ -44,11 +45,15 @@ class DataConfig:
 
 
 class FixedBatches(Dataset[Batch]):
-    """A rank's share of the first batches of `Crops`, the same at every validation."""
+    """A rank's share of the first batches of `Crops`, the same at every validation.
+
+    All ranks get equally many, so `batches` is rounded up to a multiple of the ranks: they wait
+    for each other when the loss is averaged, and one without a batch would never come.
+    """
 
     def __init__(self, crops: Crops, batches: int) -> None:
         self.crops = crops
-        self.steps = range(crops.start, batches, crops.stride)
+        self.steps = range(crops.start, ceil(batches / crops.stride) * crops.stride, crops.stride)
 
     def __len__(self) -> int:
         return len(self.steps)
