@@ -63,7 +63,9 @@ def initialise(module: "Likelihood", batch: Batch) -> InitReport:
     def scale(name: str, channels: int) -> Tensor | float:
         return output_scale(settings, name, channels)
 
-    return data_dependent_init(model, run, scale=scale)
+    # Rows that see the zeros before the crop are not counted, but half of it always is.
+    skip_left = min(model.stack.receptive_field / batch.audio.shape[1], 0.5)
+    return data_dependent_init(model, run, scale=scale, skip_left=skip_left)
 
 
 class Likelihood(LightningModule):
@@ -90,8 +92,6 @@ class Likelihood(LightningModule):
         spec = recipe.mel
         self.model = WaveNet(settings, spec.n_mels, spec.hop_length, spec.log_floor)
         apply_weight_norm(self.model)
-        if recipe.compile:
-            self.model.compile()
         self.files: list[str] = []
 
     def loss(self, batch: Batch) -> Tensor:
@@ -138,7 +138,7 @@ class Likelihood(LightningModule):
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         if not scaled and not bool(norm.isfinite()):  # a GradScaler expects overflows, and skips
-            loss = self.trainer.callback_metrics.get("loss/train")
+            loss = self.trainer.callback_metrics["loss/train"].item()
             raise TrainingError(
                 f"step {self.global_step}: the gradient is {norm.item()}, the loss {loss}; nothing "
                 f"was changed. Files of the batch: {', '.join(self.files)}. Listen to them; if "

@@ -36,16 +36,22 @@ MODELS = {"wavenet": WaveNetConfig}
 HEADS = {"mu-law": MuLaw, "logistic-mixture": LogisticMixture, "gaussian": Gaussian}
 
 Plain = bool | int | float | str | None
-OURS = {  # settings of the Trainer that wavewn makes itself
+# Settings of the Trainer that wavewn makes itself, and those that would cut its one endless epoch
+# into pieces that begin with the same batches again.
+OURS = {
     "callbacks",
     "check_val_every_n_epoch",
     "default_root_dir",
     "enable_checkpointing",
+    "fast_dev_run",
+    "limit_train_batches",
     "logger",
     "max_epochs",
     "min_epochs",
     "num_sanity_val_steps",
+    "overfit_batches",
     "plugins",
+    "reload_dataloaders_every_n_epochs",
     "use_distributed_sampler",
 }
 TRAINER = {  # what a recipe need not say
@@ -80,11 +86,13 @@ class OptimiserConfig:
     final: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
+        if not self.lr > 0:
             raise ConfigError(f"optimiser.lr must be above 0, got {self.lr}")
-        for name, bound in {"beta1": 1, "beta2": 1, "final": 1 + 1e-9}.items():
-            if not 0 <= getattr(self, name) < bound:
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optimiser.{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.final <= 1:
+            raise ConfigError(f"optimiser.final must lie in [0, 1], got {self.final}")
         check_at_least(self, 0, "weight_decay", "warmup_steps")
         if self.decay_steps is not None:
             check_at_least(self, 1, "decay_steps")
@@ -125,7 +133,6 @@ class Recipe:
         ema_decay: Of the moving average of the weights, which is what is validated and exported.
         checkpoint_every: Steps from one checkpoint to the next.
         init_from: Bundle or checkpoint whose weights the training starts from; "" for none.
-        compile: Compile the model with torch.compile.
         seed: Of initial weights and crops.
     """
 
@@ -138,18 +145,18 @@ class Recipe:
     ema_decay: float = 0.999
     checkpoint_every: int = 500
     init_from: str = ""
-    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "checkpoint_every")
-        check_at_least(self, 0, "seed")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed must lie in [0, 2 ** 32), got {self.seed}")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         known = set(inspect.signature(Trainer).parameters) - OURS
         for key in self.trainer:
             if key not in known:
-                why = "is set by wavewn" if key in OURS else "is no setting of Lightning's Trainer"
+                why = "is wavewn's own to set" if key in OURS else "is no setting of Lightning's Trainer"
                 raise ConfigError(f"trainer.{key} {why}; there are {', '.join(sorted(known))}")
         for key in ("max_steps", "val_check_interval"):
             value = self.trainer.get(key, TRAINER[key])
@@ -263,7 +270,7 @@ def _make_parser(model: dict[str, Any]) -> ArgumentParser:
     parser.add_class_arguments(OptimiserConfig, "optimiser")
     parser.add_class_arguments(ClipsConfig, "clips")
     parser.add_argument("--trainer", type=dict[str, Plain], default={})
-    simple = ("ema_decay", "checkpoint_every", "init_from", "compile", "seed")
+    simple = ("ema_decay", "checkpoint_every", "init_from", "seed")
     fields = {entry.name: entry for entry in dataclasses.fields(Recipe)}
     for name in simple:
         parser.add_argument(f"--{name}", type=fields[name].type, default=fields[name].default)
