@@ -63,10 +63,13 @@ def test_a_shipped_recipe_finds_the_corpus_beside_it_but_overrides_start_here(
 ):
     call("quickstart")
     call("quickstart", "--data.manifest", "corpus")
+    call("festvox-ru-wavenet", "--init_from", "mine")
 
     assert asked[0][2]["folder"] == shipped_folder("recipes")
     assert (shipped_folder("recipes") / asked[0][0].data.manifest / "manifest.json").is_file()
     assert str(asked[1][2]["folder"]) == "."
+    assert str(asked[2][2]["folder"]) == "."  # `wavewn prepare` makes its corpus, here
+    assert asked[2][2]["init_from"] == "mine"
 
 
 def test_mistakes_are_one_line(recipe, asked):

@@ -63,6 +63,33 @@ def test_another_model_is_not_resumed_and_a_run_not_replaced(run, recipe_file, t
         run(recipe_file, tmp_path / "run", resume="nowhere.ckpt")
 
 
+def test_the_recipe_of_a_run_can_be_trained_from_the_current_folder(run, recipe_file, tmp_path):
+    run(
+        recipe_file,
+        tmp_path / "run",
+        "--data.manifest",
+        "corpus",
+        "--trainer.max_steps",
+        "1",
+        folder=tmp_path,
+    )
+
+    _, curve = run(
+        tmp_path / "run" / "recipe.yaml",
+        tmp_path / "run",
+        "--trainer.max_steps",
+        "2",
+        resume="auto",
+    )
+
+    assert list(curve.train) == [2]
+
+
+def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_read(run, recipe_file):
+    with pytest.raises(ConfigError, match="--out: cannot write into .*checkpoints"):
+        run(recipe_file, recipe_file / "run", "--data.manifest", "nowhere")
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "what"),
     [
@@ -121,6 +148,11 @@ def test_speakers_are_learnt_named_and_generated(run, recipe_file, manifest, tmp
     assert read(best)["wavewn"]["speakers"] == load_checkpoint(best).speakers == ["s0", "s1"]
     embedding = read(best)["state_dict"]["model.condition.embedding.weight"]
     assert not torch.equal(embedding[0], embedding[1])
+
+    renamed = {k: [replace(u, speaker=f"x{u.speaker}") for u in v] for k, v in splits.items()}
+    save_manifest(manifest, renamed, [], "x", force=True)
+    with pytest.raises(ConfigError, match="speakers s0, s1, the manifest names xs0, xs1"):
+        run(recipe_file, tmp_path / "run", "--model.speakers", "2", resume="auto")
 
 
 def test_silence_cannot_initialise(run, recipe_file, manifest, tmp_path):

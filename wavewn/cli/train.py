@@ -11,14 +11,15 @@ def add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="train a vocoder from a recipe",
         description="Train a vocoder. Every key of the recipe can be overridden: "
         "--data.manifest DIR --optimiser.lr 0.001 --trainer.max_steps 1000; --print_config shows "
-        "them all. A relative data.manifest of a shipped recipe starts from the folder of the "
-        "shipped recipes; of any other recipe, and on the command line, from the current folder.",
+        "them all. A relative data.manifest starts from the current folder, but for a shipped "
+        "recipe whose corpus is shipped too (quickstart).",
         epilog="Ctrl-C saves a checkpoint and says how to go on.",
     )
     verb.add_argument("recipe", help="a YAML file, or the name of a shipped recipe (quickstart)")
     verb.add_argument("--out", type=Path, help="folder of the run (runs/RECIPE)")
     verb.add_argument(
         "--init-from",
+        "--init_from",  # as the recipe spells it
         metavar="BUNDLE|CKPT",
         help="start from these weights (a bundle's folder or shipped name, or a checkpoint)",
     )
@@ -49,9 +50,10 @@ def run_train(args: argparse.Namespace) -> None:
     path, folder = Path(args.recipe), Path()
     if not path.is_file():
         path = shipped("recipes", args.recipe)
-        if not _given(args.overrides, "--data.manifest"):
-            folder = path.parent
     recipe = load_recipe(path, args.overrides)
+    ours = path != Path(args.recipe) and not _given(args.overrides, "--data.manifest")
+    if ours and (path.parent / recipe.data.manifest).is_dir():
+        folder = path.parent
     out = args.out or Path("runs") / path.stem
     try:
         best = train(recipe, out, folder=folder, resume=args.resume, init_from=args.init_from)

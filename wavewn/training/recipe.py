@@ -156,7 +156,11 @@ class Recipe:
         known = set(inspect.signature(Trainer).parameters) - OURS
         for key in self.trainer:
             if key not in known:
-                why = "is wavewn's own to set" if key in OURS else "is no setting of Lightning's Trainer"
+                why = (
+                    "is wavewn's own to set"
+                    if key in OURS
+                    else "is no setting of Lightning's Trainer"
+                )
                 raise ConfigError(f"trainer.{key} {why}; there are {', '.join(sorted(known))}")
         for key in ("max_steps", "val_check_interval"):
             value = self.trainer.get(key, TRAINER[key])

@@ -11,6 +11,7 @@ A run lives in one folder:
 import ctypes
 import logging
 import platform
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,13 +67,15 @@ def train(
         callbacks: More of them.
 
     Raises:
-        ConfigError: The recipe contradicts the corpus, the checkpoint or the machine.
+        ConfigError: The recipe contradicts the corpus, the checkpoint or the machine, or `out`
+            cannot be written.
         DataError: The manifest or a recording is not usable.
         TrainingError: `out` holds another training, or the loss is not finite any more.
         Interrupted: Ctrl-C; the training was saved.
     """
     last = out / "checkpoints" / "last.ckpt"
     checkpoint = _find_checkpoint(last, resume)
+    _make_folder(last.parent)
     keep_memory()
     seed_everything(recipe.seed, workers=False, verbose=False)
     condition = recipe.model.condition
@@ -80,13 +83,13 @@ def train(
         recipe.data,
         folder,
         recipe.mel,
-        lead=_lead(recipe),
+        lead=condition.lead,
         look_ahead=condition.look_ahead,
         seed=recipe.seed,
     )
     module = Likelihood(recipe, data.speakers)
     if checkpoint is not None:
-        _check_same_model(recipe, checkpoint)
+        _check_same_model(module, checkpoint)
     elif init_from:
         start_from(module, init_from)
     elif recipe.init_from:
@@ -112,8 +115,7 @@ def train(
     beside += [*callbacks, saving, best]
     trainer = _make_trainer(recipe, out, beside)
     if trainer.is_global_zero:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), "utf-8")
+        _write_recipe(recipe, out / "recipe.yaml", folder)
     with warnings.catch_warnings(), saving.ctrl_c():
         # Ours is resumable by its construction, and a second worker would not be used.
         warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")
@@ -173,11 +175,6 @@ def read_weights(source: Path | str, folder: Path = Path()) -> Bundle:
     return load_bundle(path if path.exists() else shipped("pretrained", str(source)))
 
 
-def _lead(recipe: Recipe) -> int:
-    condition = recipe.model.condition
-    return max(condition.layers * (condition.kernel_size - 1) - condition.look_ahead + 1, 0)
-
-
 def _find_checkpoint(last: Path, resume: Path | str | None) -> Path | None:
     """The checkpoint to go on from; None for a new training, which must not replace another."""
     if resume is None:
@@ -194,12 +191,35 @@ def _find_checkpoint(last: Path, resume: Path | str | None) -> Path | None:
     return Path(resume)
 
 
-def _check_same_model(recipe: Recipe, checkpoint: Path) -> None:
-    found = load_checkpoint(checkpoint)
+def _make_folder(folder: Path) -> None:
+    """Find out before hours of training whether `folder` can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write into {folder}: {error}") from None
+
+
+def _write_recipe(recipe: Recipe, path: Path, folder: Path) -> None:
+    """Keep the recipe so that it can be given to `wavewn train` from the current folder."""
+    values = recipe.to_dict()
+    values["data"]["manifest"] = str(folder / recipe.data.manifest)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
+    partial.replace(path)
+
+
+def _check_same_model(module: Likelihood, checkpoint: Path) -> None:
+    recipe, found = module.recipe, load_checkpoint(checkpoint)
     if wavenet_config(found.config["model"]) != recipe.model or found.mel != recipe.mel:
         raise ConfigError(
             f"{checkpoint} was trained with other model or mel settings than the recipe's; "
             f"use {checkpoint.parent.parent / 'recipe.yaml'}, or start anew with --init-from"
+        )
+    if found.speakers != module.speakers:
+        raise ConfigError(
+            f"{checkpoint} was trained with the speakers {', '.join(found.speakers)}, the manifest "
+            f"names {', '.join(module.speakers)}; resume with the manifest that it began with"
         )
 
 
