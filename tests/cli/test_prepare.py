@@ -54,6 +54,23 @@ def test_a_folder_becomes_a_manifest_and_the_last_line_says_what_to_do_next(
     assert f"next: wavewn train own-data-wavenet --data.manifest {out}" in last
 
 
+def test_the_next_command_suits_the_layout_the_speakers_and_the_shell(tmp_path, capsys):
+    lj, out = tmp_path / "LJSpeech-1.1", tmp_path / "out put"
+    make_corpus(lj / "wavs", [f"{i}.wav" for i in range(3)])
+    (lj / "metadata.csv").write_text("0|a|a\n1|b|b\n2|c|c\n")
+    run(lj, "--out", out)
+    assert f"next: wavewn train ljspeech-wavenet --data.manifest '{out}'\n" in (
+        capsys.readouterr().out
+    )
+
+    for speaker in "ab":
+        make_corpus(tmp_path / "two" / speaker, [f"{i}.wav" for i in range(3)])
+    run(tmp_path / "two", "--out", tmp_path / "m")
+    assert capsys.readouterr().out.endswith(
+        f"--data.manifest {tmp_path / 'm'} --model.speakers 2\n"
+    )
+
+
 def test_the_same_corpus_is_split_the_same_way_twice(corpus, tmp_path):
     for out in ("a", "b"):
         run(corpus, "--out", tmp_path / out)

@@ -45,6 +45,8 @@ def add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run_prepare(args: argparse.Namespace) -> None:
     """Scan, split, save, and say what came of it."""
+    import shlex
+
     from tqdm import tqdm
 
     from wavewn.data import corpora, manifest
@@ -55,6 +57,8 @@ def run_prepare(args: argparse.Namespace) -> None:
     if not args.min_seconds >= 0:
         raise DataError(f"--min-seconds must be 0 or more, got {args.min_seconds}")
     recipe = "own-data-wavenet"
+    if corpora.is_ljspeech(Path(args.source)):
+        recipe = "ljspeech-wavenet"
     if args.source == corpora.FESTVOX_RU:
         recipe = "festvox-ru-wavenet"
         tree = corpora.get_festvox_ru(args.out, args.download, args.given)
@@ -84,9 +88,12 @@ def run_prepare(args: argparse.Namespace) -> None:
     counts = ", ".join(f"{summary.counts[name]} {name}" for name in manifest.SPLITS)
     rates = ", ".join(f"{rate} Hz" for rate in summary.sample_rates)
     speakers = f"{len(summary.speakers)} speaker(s), " if summary.speakers else ""
+    command = ["wavewn", "train", recipe, "--data.manifest", str(args.out)]
+    if len(summary.speakers) > 1:
+        command += ["--model.speakers", str(len(summary.speakers))]
     listed = f" (see {args.out / 'rejected.jsonl'})" if rejected else ""
     print(
         f"{args.out}: {len(utterances)} utterances ({counts}), {sum(summary.hours.values()):.2f} h "
         f"at {rates}, {speakers}{len(rejected)} rejected{listed}; "
-        f"next: wavewn train {recipe} --data.manifest {args.out}"
+        f"next: {shlex.join(command)}"
     )

@@ -34,10 +34,7 @@ def find_candidates(source: Path) -> list[Candidate]:
         DataError: `source` is none of these, or names no recording.
     """
     if source.is_dir():
-        if (source / "metadata.csv").is_file() and (source / "wavs").is_dir():
-            found = list_ljspeech(source)
-        else:
-            found = list_folder(source)
+        found = list_ljspeech(source) if is_ljspeech(source) else list_folder(source)
     elif source.is_file() and source.suffix.lower() in LIST_SUFFIXES:
         found = list_file(source)
     elif source.exists():
@@ -53,6 +50,11 @@ def find_candidates(source: Path) -> list[Candidate]:
     if not found:
         raise DataError(f"{source} names no recordings; is it the right folder or list?")
     return found
+
+
+def is_ljspeech(folder: Path) -> bool:
+    """Whether `folder` has LJSpeech's layout."""
+    return (folder / "metadata.csv").is_file() and (folder / "wavs").is_dir()
 
 
 def list_folder(folder: Path) -> list[Candidate]:
