@@ -65,6 +65,12 @@ def test_what_we_write_can_be_read(tmp_path, name):
     assert audio_info(tmp_path / name).sample_rate == RATE
 
 
+def test_an_opus_file_holds_opus(tmp_path):
+    write_audio(tmp_path / "a.opus", tone(), RATE)
+    assert soundfile.info(tmp_path / "a.opus").subtype == "OPUS"
+    assert read_audio(tmp_path / "a.opus").shape[0] >= len(tone())
+
+
 def test_channels_are_averaged(tmp_path):
     stereo = np.stack([np.full(100, 0.5), np.full(100, -0.25)], axis=1)
     soundfile.write(tmp_path / "a.wav", stereo, RATE, subtype="FLOAT")

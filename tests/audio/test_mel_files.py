@@ -69,6 +69,15 @@ def test_text_under_a_mels_name_is_a_mel_error(tmp_path, name):
         load_mel(tmp_path / name)
 
 
+@pytest.mark.parametrize("shape", ["(80, 1000000000000)", "((((", "'''"])
+def test_a_header_that_lies_is_a_mel_error(tmp_path, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    (tmp_path / "a.npy").write_bytes(start + header.encode() + bytes(64))
+    with pytest.raises(MelError, match="cannot be read"):
+        load_mel(tmp_path / "a.npy")
+
+
 class Malicious:
     """Creates a file when it is unpickled."""
 

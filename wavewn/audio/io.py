@@ -140,8 +140,11 @@ def write_audio(
     form = {"AIF": "AIFF", "OPUS": "OGG"}.get(form, form)
     if form not in soundfile.available_formats() or form == "RAW":
         raise AudioError(f"{path}: no audio format is called {path.suffix!r}; use .wav or .flac")
-    if subtype is None and soundfile.check_format(form, "PCM_16"):
-        subtype = "PCM_16"
+    if subtype is None:
+        if path.suffix.lower() == ".opus":
+            subtype = "OPUS"  # an OGG file would hold Vorbis
+        elif soundfile.check_format(form, "PCM_16"):
+            subtype = "PCM_16"
     if subtype == "PCM_16":
         # 1.0 would be 32768, one more than int16 holds; this scale is the one of reading.
         samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)

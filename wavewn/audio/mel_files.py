@@ -7,6 +7,7 @@ without pickle, torch with `weights_only=True`.
 import os
 import pickle
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,6 +21,18 @@ from torch import Tensor
 from wavewn.audio.mel import MelSpec, check_mel
 from wavewn.errors import MelError
 
+NUMPY_ERRORS = (  # what numpy.load raises on files that are cut, edited or no numpy files
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    MemoryError,  # a header may claim any shape
+    NotImplementedError,
+    RuntimeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 KEYS = ("mel", "feats")  # names of the array where a file holds several
 
 
@@ -87,7 +100,7 @@ def _read_numpy(path: Path) -> Any:
             return content
         with content:
             return {key: content[key] for key in content.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except NUMPY_ERRORS as error:
         raise _broken(path, error, "numpy.save or numpy.savez, arrays of numbers only") from None
 
 
@@ -122,7 +135,7 @@ def _read_h5(path: Path) -> Any:
     try:
         with h5py.File(path, "r") as file:
             return {k: v[()] for k, v in file.items() if isinstance(v, h5py.Dataset)}
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise _broken(path, error, "h5py, with a dataset called 'mel'") from None
 
 
