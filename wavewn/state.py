@@ -292,6 +292,5 @@ def _checked(name: str, values: Sequence[int], clock: Tensor, bits: int) -> list
     right = all(isinstance(value, Integral) and 0 <= value < 2**bits for value in values)
     if right and len(values) == len(clock):
         return [int(value) for value in values]
-    raise StateError(
-        f"{name} must be {len(clock)} whole numbers in 0 to 2**{bits} - 1, got {list(values)}"
-    )
+    wanted = "a whole number" if len(clock) == 1 else f"{len(clock)} whole numbers"
+    raise StateError(f"{name} must be {wanted} in 0 to 2**{bits} - 1, got {list(values)}")

@@ -82,6 +82,20 @@ def test_a_stream_writes_the_same_file_and_says_its_latency(voice, mels, tmp_pat
     assert not list(tmp_path.glob(".*partial"))
 
 
+def test_a_stream_is_on_disk_before_it_ends(voice, mels, tmp_path, monkeypatch):
+    sizes = []
+
+    def push(stream, mel, progress=None):
+        sizes.extend(path.stat().st_size for path in tmp_path.glob(".a.wav.partial"))
+        return whole_push(stream, mel, progress)
+
+    whole_push = wavewn.Stream.push
+    monkeypatch.setattr(wavewn.Stream, "push", push)
+    assert synth(voice, mels / "long.npy", "-o", tmp_path / "a.wav", "--stream") == 0
+
+    assert sizes == [0, 44 + 2 * 6 * 20, 44 + 2 * 10 * 20]  # header, 16 bits, frames of 20
+
+
 @pytest.mark.parametrize(
     "change", [["--seed", "1"], ["--temperature", "0.5"], ["--speaker", "anna"]]
 )
@@ -133,6 +147,8 @@ def test_a_broken_file_stops_no_others(voice, mels, tmp_path, capsys, caplog):
     ("make", "message"),
     [
         (lambda mels: [mels, "-o", mels / "one.wav"], "is one file, there are 3 inputs"),
+        (lambda mels: [mels / "long.npy", "-o", mels / "one.flac"], "only wav files are written"),
+        (lambda mels: [mels / "long.npy", "-o", mels, "--seed", -1], "seed must be a whole number"),
         (lambda mels: [mels / "none.npy", "-o", mels], "no such file or folder"),
         (lambda mels: [mels / "empty", "-o", mels], "holds neither mel files nor recordings"),
         (lambda mels: [mels / "long.npy", mels / "long.npz", "-o", mels], "would both become"),

@@ -60,8 +60,8 @@ def add_synth(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     verb.add_argument("--batch", type=int, default=8, help="files synthesized at once (8)")
     verb.add_argument("--force", action="store_true", help="replace files that are there")
-    verb.add_argument("--engine", default="auto", help="auto, reference, graph, native or cuda")
-    verb.add_argument("--precision", default="auto", help="of the engine (auto)")
+    verb.add_argument("--engine", default="auto", help="auto or reference (auto)")
+    verb.add_argument("--precision", default="auto", help="auto or float32 (auto)")
     verb.add_argument("--device", help="such as cpu or cuda:0")
     verb.set_defaults(run=run_synth)
 
@@ -112,7 +112,8 @@ def make_jobs(inputs: list[Path], out: Path, force: bool) -> list[Job]:
     Folders give all mel files and recordings in and below them; their tree is kept.
 
     Raises:
-        DataError: An input is missing, two have one target, or a target is there already.
+        DataError: An input is missing, two have one target, a target is there already, or `out`
+            names another kind of audio file than wav.
     """
     sources: list[tuple[Path, Path]] = []  # and the target's place below `out`
     for given in inputs:
@@ -133,6 +134,8 @@ def make_jobs(inputs: list[Path], out: Path, force: bool) -> list[Job]:
         if len(sources) > 1:
             raise DataError(f"{out} is one file, there are {len(sources)} inputs; name a folder")
         jobs = [Job(sources[0][0], out)]
+    elif out.suffix.lower() in AUDIO_SUFFIXES and not out.is_dir():
+        raise DataError(f"{out}: only wav files are written; name a .wav file or a folder")
     else:
         jobs = [Job(source, out / place.with_suffix(".wav")) for source, place in sources]
     writers: dict[Path, Path] = {}
@@ -233,7 +236,8 @@ def stream_file(
     began, first_s, written = time.perf_counter(), math.nan, 0
     try:
         with (
-            wave.open(str(partial), "wb") as file,
+            partial.open("wb") as disk,
+            wave.open(disk, "wb") as file,
             tqdm(total=mel.shape[1], desc="stream", unit="frame", leave=False) as bar,
         ):
             file.setnchannels(1)
@@ -249,6 +253,7 @@ def stream_file(
                 # the rounding of write_audio
                 samples = (audio[0].cpu() * 32768).round().clamp(-32768, 32767).short()
                 file.writeframes(samples.numpy().astype("<i2").tobytes())
+                disk.flush()
         os.replace(partial, job.target)
     except OSError as error:
         raise AudioError(f"{job.target}: cannot be written ({error})") from None
