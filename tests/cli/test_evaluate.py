@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,11 +23,13 @@ SPEECH_S = 0.6
 
 class FakeVocoder:
     model = SimpleNamespace(settings=WaveNetConfig())
+    speakers = ("anna", "boris")
 
     def __init__(self, spec=SPEC):
         self.mel_spec = spec
 
     def synthesize(self, mel, *, lengths, speaker, temperature, seed):
+        assert speaker in (None, 1, *self.speakers)
         noise = torch.randn(
             len(mel), mel.shape[2] * 200, generator=torch.Generator().manual_seed(seed)
         )
@@ -83,6 +86,8 @@ def test_a_table_files_and_audio_come_out(evaluate, tmp_path, capsys):
 def test_a_speaker_chooses_the_recordings(evaluate, capsys):
     evaluate("noisy", "--speaker", "boris")
     assert "1 recordings" in capsys.readouterr().out
+    evaluate("noisy", "--speaker", "1")
+    assert "3 recordings" in capsys.readouterr().out
 
 
 def test_models_of_different_mels_are_refused(evaluate):
@@ -107,3 +112,4 @@ def test_models_of_one_name_are_told_apart():
     names = name_models(["a/best", "b/best", "griffin-lim", "c/best"])
     assert list(names) == ["best", "best-2", "griffin-lim-2", "best-3"]
     assert names["best-2"] == "b/best"
+    assert name_models([".", "a/.."]).keys() == {Path.cwd().name, f"{Path.cwd().name}-2"}

@@ -104,6 +104,10 @@ def test_what_cannot_be_judged_is_nan():
     assert math.isnan(metrics.f0_rmse_cents(unvoiced, unvoiced))
     assert math.isnan(metrics.vuv_f1(unvoiced, unvoiced))
     assert math.isnan(metrics.silent_fraction(silence, silence, RATE))
+    assert math.isnan(metrics.silent_fraction(silence[:300], silence[:300], RATE))
+    noise = torch.rand(1025, generator=torch.Generator().manual_seed(0))
+    assert math.isnan(metrics.multi_resolution_stft(noise[:1024], 0.5 * noise[:1024]))
+    assert metrics.multi_resolution_stft(noise, 0.5 * noise) > 0.5
 
 
 def test_a_collapse_shows_in_energy(clean):
@@ -156,6 +160,7 @@ def test_silence_and_snippets_have_no_pesq_or_stoi(clean):
     assert math.isnan(metrics.pesq_wb(clean, silence, RATE))
     assert math.isnan(metrics.pesq_wb(clean[:2000], clean[:2000], RATE))
     assert math.isnan(metrics.stoi(clean[:2000], clean[:2000], RATE))
+    assert math.isnan(metrics.stoi(clean[:100], clean[:100], RATE))
 
 
 def test_a_missing_package_is_named(monkeypatch):

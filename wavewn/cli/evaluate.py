@@ -1,8 +1,11 @@
 """`wavewn evaluate`: how near models come to recordings, with Griffin-Lim always beside them."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wavewn.cli.synth import speaker_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,11 +36,12 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     verb.add_argument("--temperature", type=float, default=1.0, help="of the sampling (1)")
     verb.add_argument("--seed", type=int, default=0, help="of the sampling (0)")
     verb.add_argument(
-        "--speaker", help="voice of the models; other speakers' recordings are left out"
+        "--speaker",
+        help="name or number of the voice; a name also leaves out other speakers' recordings",
     )
     verb.add_argument("--batch", type=int, default=8, help="recordings synthesized at once (8)")
-    verb.add_argument("--engine", default="auto", help="auto, reference, graph, native or cuda")
-    verb.add_argument("--precision", default="auto", help="of the engine (auto)")
+    verb.add_argument("--engine", default="auto", help="auto or reference (auto)")
+    verb.add_argument("--precision", default="auto", help="auto or float32 (auto)")
     verb.add_argument("--device", help="such as cpu or cuda:0")
     verb.set_defaults(run=run_evaluate)
 
@@ -106,7 +110,7 @@ def name_models(models: list[str]) -> dict[str, str]:
     """Map a short name, the last part of the path, to each model; numbered where two are alike."""
     names: dict[str, str] = {}
     for model in models:
-        short = name = Path(model).name or model
+        short = name = Path(os.path.abspath(model)).name  # "." has a name as well
         number = 2
         while name in names or name in (RECORDING, GRIFFIN_LIM):
             name, number = f"{short}-{number}", number + 1
@@ -188,7 +192,10 @@ def make_systems(
 
     systems = {
         name: vocoder_system(
-            vocoder, temperature=args.temperature, seed=args.seed, speaker=args.speaker
+            vocoder,
+            temperature=args.temperature,
+            seed=args.seed,
+            speaker=speaker_of(args.speaker, vocoder),
         )
         for name, vocoder in vocoders.items()
     }

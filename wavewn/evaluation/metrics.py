@@ -29,6 +29,7 @@ F0_MIN_HZ, F0_MAX_HZ = 60.0, 400.0
 JUDGE_RATE = 16_000  # PESQ-WB is defined at this rate, and STOI is taken at it as well
 CLIPPED = 0.999  # 16-bit full scale, with room for rounding
 FRAME_S = 0.02
+STOI_S = 0.4  # STOI compares stretches of this length
 SPEAKING_DB, SILENT_DB = -40.0, -60.0
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
 
@@ -91,7 +92,12 @@ def multi_resolution_stft(reference: Tensor, generated: Tensor) -> float:
     Source:
         Yamamoto et al. 2020, "Parallel WaveGAN", section 2.2, arXiv:1910.11480. The
         magnitudes' floor (1e-8 of the square) is auraloss's.
+
+    Returns:
+        NaN for audio of 1024 samples and less: the longest window cannot be padded by reflection.
     """
+    if reference.shape[0] <= max(n_fft for n_fft, _, _ in STFT_RESOLUTIONS) // 2:
+        return math.nan
     total = 0.0
     for n_fft, hop_length, win_length in STFT_RESOLUTIONS:
         window = torch.hann_window(win_length)
@@ -174,8 +180,10 @@ def silent_fraction(reference: Tensor, generated: Tensor, sample_rate: int) -> f
     """Share of speech that fell silent: 0 is healthy, 1 is a copy that collapsed to silence.
 
     Counts frames of 20 ms in which the recording is above -40 dBFS and the copy below -60.
-    NaN where the recording never speaks.
+    NaN where the recording never speaks, or is shorter than a frame.
     """
+    if reference.shape[0] < round(FRAME_S * sample_rate):
+        return math.nan
     speaking = _frame_levels_db(reference, sample_rate) > SPEAKING_DB
     silent = _frame_levels_db(generated, sample_rate) < SILENT_DB
     if not speaking.any():
@@ -210,6 +218,8 @@ def stoi(reference: Tensor, generated: Tensor, sample_rate: int) -> float:
     from pystoi import stoi as pystoi
 
     truth, copy = (_at_judge_rate(audio, sample_rate) for audio in (reference, generated))
+    if len(truth) < STOI_S * JUDGE_RATE:
+        return math.nan
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         score = float(pystoi(truth, copy, JUDGE_RATE))
