@@ -118,6 +118,19 @@ def test_impossible_lengths_are_refused(vocoder, mel, lengths):
         vocoder.synthesize(mel.expand(2, -1, -1), lengths=lengths)
 
 
+def test_whole_numbers_are_no_mel_with_lengths_either(vocoder, mel):
+    with pytest.raises(MelError, match="floating point"):
+        vocoder.synthesize(mel.long(), lengths=[3])
+
+
+def test_a_stream_checks_what_is_pushed(vocoder, mel):
+    stream = vocoder.stream()
+    with pytest.raises(MelError, match="these are decibels"):
+        stream.push(torch.full((1, 10, 3), -60.0))
+    assert stream.push(mel[..., :0]).shape == (1, 0)
+    assert stream.push(mel[..., :3]).shape == (1, HOP)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -183,6 +196,9 @@ def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(BundleError, match="a path that exists or one of the shipped .*'nothing'"):
         wavewn.load("nothing")
     with pytest.raises(BundleError, match="expected a bundle"):
+        wavewn.load(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(BundleError, match="folder of a training.*checkpoints.best.ckpt"):
         wavewn.load(tmp_path)
     text = tmp_path / "model.ckpt"
     text.write_text("no model")

@@ -1,5 +1,6 @@
 """Vocoder: what users hold. A model, its mel definition, and an engine that runs it."""
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -71,6 +72,9 @@ class Vocoder:
 
         Returns:
             [batch, bands, frames]; batch is 1 for [samples].
+
+        Raises:
+            ShapeError: The audio has another number of axes, is empty, or holds integers.
         """
         return mel_spectrogram(prepare_audio(torch.as_tensor(audio), self.mel_spec), self.mel_spec)
 
@@ -102,13 +106,12 @@ class Vocoder:
 
         Raises:
             EngineError: The model has no such speaker, or NaN came up.
-            MelError: The mel cannot be what this model reads.
+            MelError: The mel cannot be what this model reads, or `lengths` do not go with it.
+            StateError: `seed` is not one number or one for each row.
         """
         rows = torch.as_tensor(mel).detach()
         rows = rows.unsqueeze(0) if rows.dim() == 2 else rows
-        rows = (
-            rows.float() if rows.dtype in (torch.float64, torch.float16, torch.bfloat16) else rows
-        )
+        rows = rows.float() if rows.is_floating_point() else rows
         ends = _lengths(rows, lengths)
         inside: Tensor | None = None
         if ends is not None:
@@ -131,9 +134,19 @@ class Vocoder:
         temperature: float = 1.0,
         seed: int | Sequence[int] = 0,
     ) -> Stream:
-        """Begin a stream; arguments as in `synthesize`."""
-        index = self._speakers(speaker, batch)
-        return Stream(self.engine, batch, speaker=index, temperature=temperature, seed=seed)
+        """Begin `batch` streams that are pushed together.
+
+        Other arguments and errors are those of `synthesize`. What is pushed is checked in the
+        same way, push by push.
+        """
+        return Stream(
+            self.engine,
+            batch,
+            speaker=self._speakers(speaker, batch),
+            temperature=temperature,
+            seed=seed,
+            check=functools.partial(check_mel, spec=self.mel_spec),
+        )
 
     def _speakers(self, speaker: Speaker | None, batch: int) -> Tensor | None:
         """Turn names or numbers into int64 [batch]."""
@@ -203,7 +216,7 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 def _lengths(rows: Tensor, lengths: Sequence[int] | Tensor | None) -> Tensor | None:
     """Check the frames of each row and return them as int64 [batch]."""
-    if lengths is None or rows.dim() != 3:  # check_mel will say what is wrong
+    if lengths is None or rows.dim() != 3 or not rows.is_floating_point():  # see check_mel
         return None
     ends = torch.as_tensor(lengths).cpu()
     if ends.dtype.is_floating_point or ends.shape != rows.shape[:1]:

@@ -124,8 +124,11 @@ def check_state(
     """Check names and shapes against a model without memory, so that no config can claim it."""
     if settings.cycles * settings.layers_per_cycle > len(state):
         raise BundleError(f"{where}: has fewer tensors than the model has layers")
-    with torch.device("meta"):
-        probe = WaveNet(settings, mel.n_mels, mel.hop_length, mel.log_floor)
+    try:
+        with torch.device("meta"):
+            probe = WaveNet(settings, mel.n_mels, mel.hop_length, mel.log_floor)
+    except (TypeError, RuntimeError):  # torch's two ways to say that a size overflows
+        raise BundleError(f"{where}: the model's sizes are beyond any machine") from None
     expected = {key: value.shape for key, value in probe.state_dict().items()}
     if expected != {key: value.shape for key, value in state.items()}:
         try:

@@ -95,6 +95,12 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """
     path = Path(path)
     config_path = path / CONFIG
+    if not config_path.exists() and (path / "checkpoints").is_dir():
+        raise BundleError(
+            f"{path}: this is the folder of a training, not a bundle; name one of its checkpoints, "
+            f"such as {path / 'checkpoints' / 'best.ckpt'}, or make a bundle of it with "
+            "`wavewn export`"
+        )
     try:
         with config_path.open("rb") as file:
             text = file.read(CONFIG_BYTES + 1)

@@ -12,6 +12,7 @@ import dataclasses
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,7 +122,7 @@ class ReferenceEngine:
             shape: tuple[int, ...] = (state.batch, samples)
             if forced is not None:
                 _expect("levels", forced, shape, torch.float32, self.device)
-                if bool(bad := (~forced.isfinite()).nonzero().tolist()):
+                if bad := (~forced.isfinite()).nonzero().tolist():
                     raise EngineError(f"levels hold NaN in row {bad[0][0]}, sample {bad[0][1]}")
                 shape = (*shape, self.head.parameters)
             result = torch.zeros(shape, device=self.device)
@@ -249,7 +250,7 @@ def halved(weights: WaveNetWeights) -> WaveNetWeights:
     )
 
 
-def _to(record, device):  # type: ignore[no-untyped-def]
+def _to(record: Any, device: torch.device) -> Any:
     """Copy a record of tensors to a device."""
     if isinstance(record, Tensor):
         return record.to(device)

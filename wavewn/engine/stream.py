@@ -28,6 +28,11 @@ class Stream:
         speaker: int64 [batch] where the model knows speakers.
         temperature: Of the sampling; 0 takes the likeliest.
         seed: One number for all rows, or one for each.
+        check: Called with every mel pushed, [batch, bands, frames >= 1]; raises where it cannot
+            be what the model reads. Shape and NaN are refused without it, too.
+
+    Raises:
+        StateError: `batch` is below 1, or `seed` is not one number or one for each row.
     """
 
     def __init__(
@@ -38,11 +43,13 @@ class Stream:
         speaker: Tensor | None = None,
         temperature: float = 1.0,
         seed: int | Sequence[int] = 0,
+        check: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.engine = engine
         self.speaker = speaker
         self.temperature = temperature
         self.finished = False
+        self._check = check
         self._state = StreamState.zeros(
             engine.layout, batch, seed, streams=[0] * batch, device=engine.device
         )
@@ -78,6 +85,7 @@ class Stream:
 
         Raises:
             EngineError: The stream is finished, or NaN came in or came up.
+            MelError: The vocoder's check found that the mel is of another kind.
             ShapeError: The mel has another shape.
         """
         if self.finished:
@@ -92,6 +100,8 @@ class Stream:
             )
         if not rows.is_floating_point():
             raise ShapeError(f"a mel must be floating point, got {rows.dtype}")
+        if self._check is not None and rows.shape[2]:
+            self._check(rows)
         return self.engine.generate(
             self._state,
             rows.detach().to(self.engine.device, torch.float32),
