@@ -15,11 +15,10 @@ cache (0.96 to 0.89 s), the taps as two products, cross entropy with one pass le
 gradient of the gate.
 
 The time of a step depends on the memory allocator: glibc gives large blocks back to the system
-after each use and the kernel clears them anew. `keep_freed_memory` asks it to keep them, for both
-sides alike.
+after each use and the kernel clears them anew. `keep_memory` asks it to keep them, as in a
+training, for both sides alike.
 """
 
-import ctypes
 import shutil
 import sys
 import time
@@ -32,6 +31,7 @@ from torch import nn
 from wavewn.config import Condition, MuLaw, WaveNetConfig
 from wavewn.models.wavenet import WaveNet
 from wavewn.nn.weight_norm import apply_weight_norm
+from wavewn.training.run import keep_memory
 
 BATCH, SAMPLES, HOP, BANDS, CLASSES = 4, 16_000, 200, 80, 256
 SETTINGS = WaveNetConfig(
@@ -73,16 +73,6 @@ class PlainWaveNet(nn.Module):
             x = x + both[:, : x.shape[1]]
             skip = skip + both[:, x.shape[1] :]
         return self.output(F.relu(self.hidden(F.relu(skip))))
-
-
-def keep_freed_memory():
-    """Ask glibc to keep freed blocks; does nothing elsewhere."""
-    if sys.platform.startswith("linux"):
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "gnu_get_libc_version"):
-            m_trim_threshold, m_mmap_threshold = -1, -3
-            libc.mallopt(m_mmap_threshold, 2**31 - 4097)
-            libc.mallopt(m_trim_threshold, 2**31 - 4097)
 
 
 def has_bfloat16():
@@ -143,7 +133,7 @@ def race(steps, rounds=ROUNDS):
 
 
 def table(compiled):
-    keep_freed_memory()
+    keep_memory()
     steps = {"plain nn.Conv1d, float32": plain_step(), "ours": our_step()}
     if compiled:
         steps["ours, compiled"] = our_step(compiled=True)

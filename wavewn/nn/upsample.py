@@ -13,11 +13,6 @@ import torch
 from torch import Tensor, nn
 
 
-def upsample_nearest(frames: Tensor, hop_length: int) -> Tensor:
-    """Repeat each frame; `frames` is [batch, 1 + F, channels], the result [batch, F * hop, ...]."""
-    return frames[:, 1:].repeat_interleave(hop_length, dim=1)
-
-
 def linear_ramp(hop_length: int, device: torch.device | None = None) -> Tensor:
     """Weight of the current frame at each sample of a hop: (i + 1) / hop_length, float32."""
     return torch.arange(1, hop_length + 1, device=device, dtype=torch.float32) / hop_length
@@ -68,7 +63,7 @@ class TransposedUpsample(nn.Module):
 
 
 def add_upsampled(x: Tensor, frames: Tensor, kind: str) -> Tensor:
-    """Return `x` plus the upsampled frames, which are never made.
+    """Return `x` plus the upsampled frames; repeated ones are broadcast and never made.
 
     Args:
         x: [batch, F * hop_length, channels].
@@ -78,9 +73,7 @@ def add_upsampled(x: Tensor, frames: Tensor, kind: str) -> Tensor:
     """
     if kind == "transposed":
         return x + frames
-    split = x.unflatten(1, (frames.shape[1] - 1, -1))
-    before, now = frames[:, :-1, None], frames[:, 1:, None]
+    hop_length = x.shape[1] // (frames.shape[1] - 1)
     if kind == "linear":
-        ramp = linear_ramp(split.shape[2], x.device).to(x.dtype)[:, None]
-        now = before + (now - before) * ramp
-    return (split + now).flatten(1, 2)
+        return x + upsample_linear(frames, hop_length)
+    return (x.unflatten(1, (-1, hop_length)) + frames[:, 1:, None]).flatten(1, 2)
