@@ -1,6 +1,7 @@
 """Recipes: plain data in, dataclasses out, one line for a mistake."""
 
 import json
+from datetime import date
 
 import pytest
 import torch
@@ -32,6 +33,9 @@ def file(tmp_path):
         ({"model": {"condition": {"lookahead": 1}}}, "lookahead"),
         ({"mel": {"sample_rat": 16000}}, "sample_rat"),
         ({"mel": "hifigan-22"}, "hifigan-22"),
+        ({"trainer": None}, "trainer must be a group of keys"),
+        ({"clips": 3}, "clips must be a group of keys"),
+        ({"seed": date(2026, 1, 1)}, "seed"),
         ({"trainer": {"max_step": 5}}, "max_step"),
         ({"trainer": {"callbacks": "x"}}, "callbacks"),
         ({"trainer": {"limit_train_batches": 9}}, "limit_train_batches is wavewn's own"),
@@ -56,7 +60,7 @@ def test_a_misspelt_override_is_an_error_too(file):
 
 def test_overrides_win_at_every_depth(file):
     recipe = load_recipe(
-        write(file, model={"head": {"classes": 64}}, trainer={"precision": "32-true"}),
+        write(file, model={"head": {"classes": 64}}, trainer={"devices": [0]}),
         [
             "--data.frames=20",
             "--mel",
@@ -77,7 +81,7 @@ def test_overrides_win_at_every_depth(file):
     assert (recipe.mel.sample_rate, recipe.mel.hop_length) == (22050, 128)
     assert recipe.model.condition.look_ahead == 0
     assert recipe.model.head == LogisticMixture(components=3)
-    assert recipe.trainer == {"precision": "32-true", "max_steps": 7}
+    assert recipe.trainer == {"devices": [0], "max_steps": 7}
     assert recipe.decay_steps == 7
 
 

@@ -35,7 +35,7 @@ from wavewn.errors import ConfigError
 MODELS = {"wavenet": WaveNetConfig}
 HEADS = {"mu-law": MuLaw, "logistic-mixture": LogisticMixture, "gaussian": Gaussian}
 
-Plain = bool | int | float | str | None
+Plain = bool | int | float | str | list[int] | None
 # Settings of the Trainer that wavewn makes itself, and those that would cut its one endless epoch
 # into pieces that begin with the same batches again.
 OURS = {
@@ -202,7 +202,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     values = _resolve(values, arguments, path)
     parser = _make_parser(values["model"])
     try:
-        parsed = parser.parse_args(["--config", json.dumps(values), *arguments])
+        parsed = parser.parse_args(["--config", json.dumps(values, default=str), *arguments])
     except ArgumentError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())[:300]}") from None
     parts = parsed.as_dict()
@@ -227,7 +227,9 @@ def _resolve(values: dict[str, Any], arguments: list[str], path: Path) -> dict[s
         mel = {"preset": mel}
     model = values.get("model", {})
     head = model.get("head", {}) if isinstance(model, dict) else {}
-    for name, group in (("mel", mel), ("model", model), ("model.head", head)):
+    groups = {name: values.get(name, {}) for name in ("data", "optimiser", "clips", "trainer")}
+    groups |= {"mel": mel, "model": model, "model.head": head}
+    for name, group in groups.items():
         if not isinstance(group, dict):
             raise ConfigError(f"{path}: {name} must be a group of keys, got {group!r}")
     preset = mel.get("preset", "wavewn-16k")
