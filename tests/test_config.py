@@ -1,10 +1,11 @@
 """Settings are checked where they are made, and an error names the field."""
 
 import dataclasses
+import json
 
 import pytest
 
-from wavewn.config import Condition, Gaussian, LogisticMixture, MuLaw, WaveNetConfig
+from wavewn.config import Condition, Gaussian, LogisticMixture, MuLaw, WaveNetConfig, wavenet_config
 from wavewn.errors import ConfigError
 
 
@@ -65,3 +66,31 @@ def test_kinds_tell_the_heads_apart_and_never_take_a_positional_argument():
         "logistic-mixture",
         "gaussian",
     }
+
+
+def test_settings_survive_json():
+    settings = WaveNetConfig(head=Gaussian(log_scale_min=-7.0), speakers=3, kernel_size=3)
+
+    assert wavenet_config(json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
+    assert wavenet_config({"pre_emphasis": 0}).pre_emphasis == 0.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"residual_chanels": 3}, "model has no setting 'residual_chanels'; its settings are cond"),
+        ({"condition": {"layer": 3}}, "model.condition has no setting 'layer'"),
+        ({"condition": 3}, "model.condition must be a group of settings"),
+        ({"condition": {"upsampling": "cubic"}}, r"upsampling must be one of \['nearest'"),
+        ({"head": {"classes": 3}}, r"model.head.kind must be one of mu-law, .*, got None"),
+        ({"head": {"kind": "gaussian", "classes": 3}}, "model.head has no setting 'classes'"),
+        ({"cycles": 2.0}, r"model.cycles must be int, finite; got 2\.0"),
+        ({"cycles": True}, "model.cycles must be int"),
+        ({"pre_emphasis": float("nan")}, "model.pre_emphasis must be float"),
+        ({"pre_emphasis": "0.8"}, "model.pre_emphasis must be float"),
+        ({"cycles": 0}, "WaveNetConfig.cycles must be at least 1"),
+    ],
+)
+def test_impossible_settings_are_named(values, message):
+    with pytest.raises(ConfigError, match=message):
+        wavenet_config(values)
