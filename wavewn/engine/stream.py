@@ -111,7 +111,11 @@ class Stream:
         )
 
     def finish(self, progress: Callable[[int], None] | None = None) -> Tensor:
-        """End the utterance: give what is still due; the total is frames * hop_length."""
+        """End the utterance: give what is still due; the total is frames * hop_length.
+
+        Returns:
+            [batch, samples] float32; a second call, or a push after it, is an EngineError.
+        """
         weights = self.engine.weights
         silence = torch.full(
             (self._state.batch, weights.n_mels, self.engine.look_ahead), weights.mel_silence
