@@ -85,9 +85,15 @@ def test_the_recipe_of_a_run_can_be_trained_from_the_current_folder(run, recipe_
     assert list(curve.train) == [2]
 
 
-def test_a_place_that_cannot_be_written_is_an_error_before_anything_is_read(run, recipe_file):
+def test_a_place_that_cannot_be_written_is_an_error_before_the_first_step(run, recipe_file):
     with pytest.raises(ConfigError, match="--out: cannot write into .*checkpoints"):
-        run(recipe_file, recipe_file / "run", "--data.manifest", "nowhere")
+        run(recipe_file, recipe_file / "run")
+
+
+def test_a_training_that_cannot_start_leaves_no_folder(run, recipe_file, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        run(recipe_file, tmp_path / "run", "--data.manifest", "nowhere")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

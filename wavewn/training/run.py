@@ -75,7 +75,6 @@ def train(
     """
     last = out / "checkpoints" / "last.ckpt"
     checkpoint = _find_checkpoint(last, resume)
-    _make_folder(last.parent)
     keep_memory()
     seed_everything(recipe.seed, workers=False, verbose=False)
     condition = recipe.model.condition
@@ -98,6 +97,7 @@ def train(
         report = initialise(module, data.first_batch())
         for name, channels in report.dead.items():
             logger.warning("initialisation: %s has %d silent channels", name, len(channels))
+    _make_folder(last.parent)
     best = ModelCheckpoint(
         dirpath=last.parent,
         filename="best",
@@ -192,7 +192,7 @@ def _find_checkpoint(last: Path, resume: Path | str | None) -> Path | None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Find out before hours of training whether `folder` can be written."""
+    """Find out before the training, not after its first hours, whether `folder` can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
