@@ -95,6 +95,17 @@ def test_the_mel_of_a_crop_is_that_of_the_file(utterances, grid):
     assert checked > 5
 
 
+def test_one_crop_in_ten_starts_its_utterance_and_says_so(utterances):
+    crops = make(utterances)
+    batches = [crops.batch(step) for step in range(60)]
+    starts = torch.cat([batch.starts for batch in batches])
+
+    assert 0.05 < starts.float().mean() < 0.2
+    for batch in batches:
+        for audio, start, path in zip(batch.audio, batch.starts, batch.paths, strict=True):
+            assert torch.equal(audio, read_audio(path)[: len(audio)]) == bool(start)
+
+
 def test_a_crop_reads_only_what_it_needs(utterances, monkeypatch):
     asked = []
     read = crops_module.read_segment

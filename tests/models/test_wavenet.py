@@ -133,6 +133,25 @@ def test_a_crop_with_its_lead_equals_the_whole_once_the_receptive_field_is_fille
         assert (cold - whole[:, start * HOP :])[:, : HOP - 1].abs().max() > 100 * ATOL
 
 
+@every_config
+def test_a_crop_that_starts_its_utterance_equals_the_whole_from_the_first_sample_on(config):
+    model = make(config)
+    audio, mel, speaker = inputs(config)
+    levels, lead = model.levels(audio), model.condition.lead
+    silence = torch.full((*mel.shape[:2], lead), float(model.mel_silence))
+    starts = torch.arange(len(mel)) % 2 == 0
+
+    whole = model(levels, mel, speaker)
+    padded = torch.cat([silence, mel], dim=2)
+    crop = model(levels, padded, speaker, lead=lead, starts=starts)
+
+    assert_close(crop[starts], whole[starts], rtol=0, atol=ATOL)
+    plain = model(levels, padded, speaker, lead=lead)
+    assert torch.equal(crop[~starts], plain[~starts])
+    if config.condition.upsampling != "nearest":  # which does not hear the frame before
+        assert (plain - whole)[starts].abs().max() > 10 * ATOL
+
+
 def test_one_frame_less_than_the_lead_is_not_enough():
     network, start = make(SMALL).condition, 12
     mel = torch.randn(2, 20 + SMALL.condition.look_ahead, BANDS)

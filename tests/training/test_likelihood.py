@@ -8,6 +8,7 @@ import yaml
 
 from wavewn.config import Gaussian, LogisticMixture, MuLaw
 from wavewn.data.module import CropsModule
+from wavewn.errors import ConfigError
 from wavewn.nn.weight_norm import normed_modules
 from wavewn.training.likelihood import Likelihood, initialise, learning_rate_factor, output_scale
 from wavewn.training.recipe import OptimiserConfig, load_recipe
@@ -89,7 +90,9 @@ def test_the_loss_is_float32_and_the_log_probability_in_bfloat16_too(
 
     levels = model.levels(batch.audio)
     parameters = model(levels, batch.mel, lead=model.condition.lead)
-    torch.testing.assert_close(exact, -model.head.log_prob(parameters, levels).mean())
+    batch.starts[:] = False
+    scored = model.head.log_prob(parameters, levels)[:, model.stack.receptive_field + 1 :]
+    torch.testing.assert_close(module.loss(batch), -scored.mean())
     assert rounded.dtype == torch.float32
     assert rounded.item() == pytest.approx(exact.item(), abs=0.05)
     assert rounded.item() != exact.item()
@@ -115,3 +118,32 @@ def test_only_plain_weights_decay(recipe_file):
     names = {name for name, p in module.model.named_parameters() if id(p) in decayed}
     assert not [name for name in names if "original" in name or name.endswith("bias")]
     assert sum(len(g["params"]) for g in groups) == len(list(module.parameters()))
+
+
+def test_the_zeros_before_a_crop_count_only_where_the_utterance_starts(recipe, data):
+    module = Likelihood(recipe, [])
+    initialise(module, data.first_batch())
+    batch = data.training_crops().batch(0)
+    levels = module.model.levels(batch.audio)
+
+    def gradient(starts):
+        batch.starts[:] = starts
+        parameters = []
+        kept = module.model.head.log_prob
+        module.model.head.log_prob = lambda p, level: parameters.append(p) or kept(p, level)
+        loss = module.loss(batch)
+        module.model.head.log_prob = kept
+        return torch.autograd.grad(loss, parameters[0])[0].abs().sum(-1)
+
+    whole, inside = gradient(True), gradient(False)
+
+    past = module.model.stack.receptive_field
+    assert bool((whole > 0).all())
+    assert not inside[:, : past + 1].any()
+    assert bool((inside[:, past + 1 :] > 0).all())
+    assert levels.shape == whole.shape
+
+
+def test_a_crop_without_a_scored_sample_is_refused(run, recipe_file, tmp_path):
+    with pytest.raises(ConfigError, match="data.frames is 1 frames .50 samples.*take longer"):
+        run(recipe_file, tmp_path, "--data.frames", "1", "--model.layers_per_cycle", "6")

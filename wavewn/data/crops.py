@@ -4,6 +4,10 @@ The step keys a counter-based generator that chooses utterances and starts. So a
 number of workers and every rank see exactly the batches that an uninterrupted run sees. A crop
 reads only its own samples and what its mel needs; where a file has another sample rate, only this
 stretch of it is resampled.
+
+One crop in ten starts its utterance. A stream begins with a history of zeros, so this is where the
+model learns what such a history means; in the middle of an utterance it means nothing, and what
+only it explains is not scored (`training/likelihood.py`).
 """
 
 from collections.abc import Iterator
@@ -20,6 +24,7 @@ from wavewn.audio.mel import MelSpec, mel_spectrogram
 from wavewn.data.manifest import Utterance
 from wavewn.errors import DataError
 
+START_SHARE = 0.1  # of the crops
 RESAMPLER_REACH = 512  # samples at the lower rate on which a resampled one may depend
 
 
@@ -31,21 +36,23 @@ class Batch:
         audio: [batch, frames * hop_length].
         mel: [batch, bands, lead + frames + look_ahead].
         speaker: int64 [batch].
+        starts: bool [batch], whether a row starts its utterance.
         paths: File of each row, for error messages.
     """
 
     audio: Tensor
     mel: Tensor
     speaker: Tensor
+    starts: Tensor
     paths: list[str]
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """Copy to a device; Lightning calls this."""
-        audio, mel, speaker = (
+        audio, mel, speaker, starts = (
             tensor.to(device, non_blocking=non_blocking)
-            for tensor in (self.audio, self.mel, self.speaker)
+            for tensor in (self.audio, self.mel, self.speaker, self.starts)
         )
-        return Batch(audio, mel, speaker, self.paths)
+        return Batch(audio, mel, speaker, starts, self.paths)
 
 
 def samples_at(utterance: Utterance, sample_rate: int) -> int:
@@ -130,22 +137,25 @@ class Crops(IterableDataset[Batch]):
         """Return the batch of `step`, whatever came before."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         rows = [self._crop(generator) for _ in range(self.batch_size)]
-        audio, mel, chosen = zip(*rows, strict=True)
+        audio, mel, starts, chosen = zip(*rows, strict=True)
         speaker = torch.tensor([self.speakers.get(u.speaker, 0) for u in chosen])
-        return Batch(torch.stack(audio), torch.stack(mel), speaker, [str(u.path) for u in chosen])
+        paths = [str(u.path) for u in chosen]
+        return Batch(torch.stack(audio), torch.stack(mel), speaker, torch.tensor(starts), paths)
 
-    def _crop(self, generator: np.random.Generator) -> tuple[Tensor, Tensor, Utterance]:
+    def _crop(self, generator: np.random.Generator) -> tuple[Tensor, Tensor, bool, Utterance]:
         hop, rate = self.spec.hop_length, self.spec.sample_rate
         index = int(np.searchsorted(self.cumulative, generator.random(), side="right"))
         utterance = self.utterances[min(index, len(self.utterances) - 1)]
         length = self.frames * hop
         begin = int(generator.integers(0, samples_at(utterance, rate) - length + 1))
+        if generator.random() < START_SHARE:
+            begin = 0
         edge = ceil(max(self.spec.padding) / hop)  # frames whose window needs samples outside
         before = (self.lead + edge) * hop
         frames = self.lead + self.frames + self.look_ahead
         audio = read_at(utterance, rate, begin - before, (frames + 2 * edge) * hop)
         mel = mel_spectrogram(audio, self.spec)[0, :, edge : edge + frames]
-        return audio[before : before + length], mel, utterance
+        return audio[before : before + length], mel, begin == 0, utterance
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()

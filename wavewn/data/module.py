@@ -149,6 +149,11 @@ class CropsModule(LightningDataModule):
         frames = self._at_most(self.train, self.settings.valid_frames)
         return self._crops(self.train, frames, batch_size, self.seed + 2).batch(0)
 
+    @property
+    def valid_frames(self) -> int:
+        """Mel frames of a validation crop."""
+        return self._at_most(self.valid, self.settings.valid_frames)
+
     def _at_most(self, utterances: list[Utterance], frames: int) -> int:
         longest = max(samples_at(u, self.spec.sample_rate) for u in utterances)
         return max(min(frames, longest // self.spec.hop_length), 1)
@@ -168,7 +173,7 @@ class CropsModule(LightningDataModule):
         assert trainer is not None
         crops = self._crops(
             self.valid,
-            self._at_most(self.valid, settings.valid_frames),
+            self.valid_frames,
             settings.valid_batch_size,
             self.seed + 1,
             start=trainer.global_rank,

@@ -63,24 +63,34 @@ class ConditionNetwork(nn.Module):
             else None
         )
 
-    def forward(self, mel: Tensor, speaker: Tensor | None, lead: int) -> Tensor:
+    def forward(
+        self, mel: Tensor, speaker: Tensor | None, lead: int, starts: Tensor | None = None
+    ) -> Tensor:
         """Turn normalised mels into the condition of the stack.
 
         Args:
             mel: [batch, lead + F + look_ahead, bands], 0 is silence.
             speaker: int64 [batch], or None where the model knows no speakers.
             lead: Real frames before the first; 0 means that the utterance starts here.
+            starts: bool [batch], rows that start their utterance though there is a lead; it is
+                silent then, and every layer's history is 0 as with a `lead` of 0.
 
         Returns:
             [batch, 1 + F, channels] with the frame before the first, or [batch, F * hop, channels]
             where upsampling is learned.
         """
+        before = torch.arange(mel.shape[1], device=mel.device)[:, None] < lead
+        outside = starts[:, None, None] & before if starts is not None and lead else None
         for conv in self.convs:
             mel = F.relu(conv(mel))
+            if outside is not None:
+                mel = mel.masked_fill(outside, 0)
         if self.embedding is not None and self.speaker is not None:
             mel = mel + self.speaker(self.embedding(speaker))[:, None]
         start = lead + self.look_ahead - 1
         frames = mel[:, start:] if lead else F.pad(mel[:, self.look_ahead :], (0, 0, 1, 0))
+        if outside is not None:
+            frames = frames.masked_fill(outside[:, lead - 1 : lead - 1 + frames.shape[1]], 0)
         return frames if self.upsample is None else self.upsample(frames)
 
 
@@ -136,7 +146,12 @@ class WaveNet(nn.Module):
         return self.head.encode(pre_emphasis(audio, self.settings.pre_emphasis))
 
     def forward(
-        self, levels: Tensor, mel: Tensor, speaker: Tensor | None = None, lead: int = 0
+        self,
+        levels: Tensor,
+        mel: Tensor,
+        speaker: Tensor | None = None,
+        lead: int = 0,
+        starts: Tensor | None = None,
     ) -> Tensor:
         """Teacher-forced parameters of every sample, given the true ones before it.
 
@@ -147,6 +162,8 @@ class WaveNet(nn.Module):
             speaker: int64 [batch] where the model has speakers; else it is not looked at.
             lead: Frames before the first one; `self.condition.lead` of them in the middle of an
                 utterance, 0 at its start.
+            starts: bool [batch], rows of a batch of crops that start their utterance: they come
+                out as with a `lead` of 0.
 
         Returns:
             [batch, F * hop_length, parameters of the head].
@@ -166,7 +183,7 @@ class WaveNet(nn.Module):
                 f"this model has {self.settings.speakers} speakers: expected one number for each "
                 f"of {mel.shape[0]} rows, got {None if speaker is None else list(speaker.shape)}"
             )
-        condition = self.condition(self.normalise(mel), speaker, lead)
+        condition = self.condition(self.normalise(mel), speaker, lead, starts)
         before = F.pad(levels[:, :-1], (1, 0))
         x = self.input(self.head.features(before))
         skip = self.stack(x, condition, self.settings.condition.upsampling)

@@ -1,7 +1,12 @@
 """Maximum likelihood: the Lightning module of autoregressive models, and their initialisation.
 
 The loss is the mean negative logarithm of the probability of a sample, in nats; it is float32
-whatever the precision of the network. Moving averages, stopping and checkpoints are callbacks.
+whatever the precision of the network. A sample counts once its whole receptive field lies inside
+the crop, or from the first on where the crop starts its utterance: a history of zeros then means
+silence and nothing else. Scored everywhere, it came to mean "anything may have been", and streams
+began with a burst (2026-11-21, festvox-ru: -13 dB instead of -48 dB in the first frame).
+
+Moving averages, stopping and checkpoints are callbacks.
 """
 
 import math
@@ -58,7 +63,8 @@ def initialise(module: "Likelihood", batch: Batch) -> InitReport:
 
     def run() -> None:
         speaker = batch.speaker if settings.speakers else None
-        model(model.levels(batch.audio), batch.mel, speaker, lead=model.condition.lead)
+        lead = model.condition.lead
+        model(model.levels(batch.audio), batch.mel, speaker, lead=lead, starts=batch.starts)
 
     def scale(name: str, channels: int) -> Tensor | float:
         return output_scale(settings, name, channels)
@@ -94,14 +100,28 @@ class Likelihood(LightningModule):
         apply_weight_norm(self.model)
         self.files: list[str] = []
 
+    def check_crop(self, frames: int, name: str) -> None:
+        """Raise ConfigError where a crop is too short for any of its samples to be scored."""
+        samples = frames * self.recipe.mel.hop_length
+        needed = self.model.stack.receptive_field + 1
+        if samples <= needed:
+            raise ConfigError(
+                f"{name} is {frames} frames ({samples} samples), but a sample counts once {needed} "
+                "others precede it; take longer crops, or fewer model.layers_per_cycle"
+            )
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean negative log probability, nats a sample, float32."""
         model = self.model
         levels = model.levels(batch.audio)
         speaker = batch.speaker if self.speakers else None
-        parameters = model(levels, batch.mel, speaker, lead=model.condition.lead)
+        lead = model.condition.lead
+        parameters = model(levels, batch.mel, speaker, lead=lead, starts=batch.starts)
+        position = torch.arange(levels.shape[1], device=levels.device)
+        scored = (position > model.stack.receptive_field) | batch.starts[:, None]
         with torch.autocast(levels.device.type, enabled=False):
-            return -model.head.log_prob(parameters.float(), levels).mean()
+            log_prob = model.head.log_prob(parameters.float(), levels)
+            return -(log_prob * scored).sum() / scored.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss; Lightning does the rest."""

@@ -87,6 +87,8 @@ def train(
         seed=recipe.seed,
     )
     module = Likelihood(recipe, data.speakers)
+    module.check_crop(recipe.data.frames, "data.frames")
+    module.check_crop(data.valid_frames, "a validation crop")
     if checkpoint is not None:
         _check_same_model(module, checkpoint)
     elif init_from:
