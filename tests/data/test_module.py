@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from wavewn.audio.io import read_audio, write_audio
 from wavewn.audio.mel import MelSpec, mel_spectrogram
 from wavewn.data import crops as crops_module
-from wavewn.data.crops import Crops, read_at, samples_at
+from wavewn.data.crops import Crops, draw_history_noise, read_at, samples_at
 from wavewn.data.manifest import Utterance, save_manifest
 from wavewn.data.module import CropsModule, DataConfig
 from wavewn.errors import DataError
@@ -104,6 +104,24 @@ def test_one_crop_in_ten_starts_its_utterance_and_says_so(utterances):
     for batch in batches:
         for audio, start, path in zip(batch.audio, batch.starts, batch.paths, strict=True):
             assert torch.equal(audio, read_audio(path)[: len(audio)]) == bool(start)
+
+
+def test_noise_for_the_history_is_that_of_the_step(utterances):
+    crops = make(utterances, noise=0.02)
+
+    assert torch.equal(crops.batch(3).noise, make(utterances, noise=0.02).batch(3).noise)
+    assert not torch.equal(crops.batch(3).noise, crops.batch(4).noise)
+    assert not make(utterances).batch(3).noise.any()
+
+
+def test_half_of_the_noise_is_none_and_a_quarter_has_a_burst():
+    generator = np.random.default_rng(0)
+    noise = torch.stack([draw_history_noise(generator, 8000, 0.02) for _ in range(200)])
+
+    quiet = noise.abs().median(1).values  # a burst is shorter than half a crop
+    assert 0.4 < (quiet == 0).float().mean() < 0.6
+    assert 0.01 < quiet.max() < 0.02  # the median of |normal| is 0.67 deviations
+    assert 0.15 < (noise.abs().amax(1) > 0.12).float().mean() < 0.3
 
 
 def test_a_crop_reads_only_what_it_needs(utterances, monkeypatch):

@@ -228,3 +228,16 @@ def test_log_prob_is_float32_even_for_bfloat16_parameters(settings):
     parameters = torch.randn(2, 5, head.parameters).bfloat16()
     result = head.log_prob(parameters, head.encode(torch.zeros(2, 5)))
     assert result.dtype == torch.float32 and result.shape == (2, 5)
+
+
+@pytest.mark.parametrize("settings", [MuLaw(), LogisticMixture(), Gaussian()])
+def test_disturbing_adds_noise_in_the_companded_domain(settings):
+    head = make_head(settings)
+    audio = torch.tensor([-0.9, -0.01, 0.0, 0.002, 0.5])
+    levels = head.encode(audio)
+
+    assert_close(head.disturb(levels, torch.zeros(5)), levels, rtol=0, atol=1e-6)
+    moved = head.decode(head.disturb(levels, torch.full((5,), 0.02))) - head.decode(levels)
+    assert bool((moved > 0).all())
+    assert moved[0] > 20 * moved[2]  # loud samples move by more
+    assert head.disturb(levels, torch.full((5,), 3.0)).abs().max() <= 1

@@ -91,6 +91,7 @@ def test_the_loss_is_float32_and_the_log_probability_in_bfloat16_too(
     levels = model.levels(batch.audio)
     parameters = model(levels, batch.mel, lead=model.condition.lead)
     batch.starts[:] = False
+    batch.noise[:] = 0
     scored = model.head.log_prob(parameters, levels)[:, model.stack.receptive_field + 1 :]
     torch.testing.assert_close(module.loss(batch), -scored.mean())
     assert rounded.dtype == torch.float32
@@ -147,3 +148,21 @@ def test_the_zeros_before_a_crop_count_only_where_the_utterance_starts(recipe, d
 def test_a_crop_without_a_scored_sample_is_refused(run, recipe_file, tmp_path):
     with pytest.raises(ConfigError, match="data.frames is 1 frames .50 samples.*take longer"):
         run(recipe_file, tmp_path, "--data.frames", "1", "--model.layers_per_cycle", "6")
+
+
+def test_noise_reaches_the_history_and_not_the_targets(recipe, data):
+    module = Likelihood(recipe, [])
+    initialise(module, data.first_batch())
+    batch = data.training_crops().batch(0)
+    model = module.model
+    levels, lead = model.levels(batch.audio), model.condition.lead
+    batch.starts[:] = True
+    batch.noise[:] = 0.1
+
+    heard = model((levels + 0.1).clamp(-1, 1), batch.mel, lead=lead, starts=batch.starts)
+
+    torch.testing.assert_close(module.loss(batch), -model.head.log_prob(heard, levels).mean())
+    batch.noise[:] = 0
+    clean = model(levels, batch.mel, lead=lead, starts=batch.starts)
+    assert not torch.equal(clean, heard)
+    torch.testing.assert_close(module.loss(batch), -model.head.log_prob(clean, levels).mean())

@@ -8,6 +8,10 @@ stretch of it is resampled.
 One crop in ten starts its utterance. A stream begins with a history of zeros, so this is where the
 model learns what such a history means; in the middle of an utterance it means nothing, and what
 only it explains is not scored (`training/likelihood.py`).
+
+A batch also brings noise for the history that the model is fed, while the targets stay clean: when
+it runs freely it hears its own errors, and it must have learned to come back from them to what the
+mel says. Source: Valin & Skoglund 2019, "LPCNet", arXiv:1810.11846, section 3.4. Bursts are ours.
 """
 
 from collections.abc import Iterator
@@ -25,6 +29,9 @@ from wavewn.data.manifest import Utterance
 from wavewn.errors import DataError
 
 START_SHARE = 0.1  # of the crops
+BURST_SHARE = 0.25  # of the crops with noise
+BURST_SAMPLES = (50, 1000)
+BURST_DEVIATION = (0.02, 0.3)  # in levels, which span -1 to 1
 RESAMPLER_REACH = 512  # samples at the lower rate on which a resampled one may depend
 
 
@@ -37,6 +44,7 @@ class Batch:
         mel: [batch, bands, lead + frames + look_ahead].
         speaker: int64 [batch].
         starts: bool [batch], whether a row starts its utterance.
+        noise: [batch, frames * hop_length], what is added to the companded history.
         paths: File of each row, for error messages.
     """
 
@@ -44,15 +52,16 @@ class Batch:
     mel: Tensor
     speaker: Tensor
     starts: Tensor
+    noise: Tensor
     paths: list[str]
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """Copy to a device; Lightning calls this."""
-        audio, mel, speaker, starts = (
+        audio, mel, speaker, starts, noise = (
             tensor.to(device, non_blocking=non_blocking)
-            for tensor in (self.audio, self.mel, self.speaker, self.starts)
+            for tensor in (self.audio, self.mel, self.speaker, self.starts, self.noise)
         )
-        return Batch(audio, mel, speaker, starts, self.paths)
+        return Batch(audio, mel, speaker, starts, noise, self.paths)
 
 
 def samples_at(utterance: Utterance, sample_rate: int) -> int:
@@ -86,6 +95,20 @@ def read_at(utterance: Utterance, sample_rate: int, start: int, samples: int) ->
     return torch.from_numpy(np.ascontiguousarray(whole[begin : begin + samples], np.float32))
 
 
+def draw_history_noise(
+    generator: np.random.Generator, samples: int, largest_deviation: float
+) -> Tensor:
+    """Draw noise [samples] for one crop: half of them quiet all along, some with a loud burst."""
+    deviation = max(0.0, generator.uniform(-largest_deviation, largest_deviation))
+    noise = deviation * generator.standard_normal(samples, dtype=np.float32)
+    if generator.random() < BURST_SHARE:
+        length = min(int(generator.integers(*BURST_SAMPLES)), samples)
+        begin = int(generator.integers(0, samples - length + 1))
+        burst = generator.standard_normal(length, dtype=np.float32)
+        noise[begin : begin + length] += generator.uniform(*BURST_DEVIATION) * burst
+    return torch.from_numpy(noise.astype(np.float32))
+
+
 class Crops(IterableDataset[Batch]):
     """Endless batches of random crops, from a given step on.
 
@@ -98,6 +121,7 @@ class Crops(IterableDataset[Batch]):
         lead: Frames before a crop that its mel includes.
         look_ahead: Frames after it.
         seed: Key of the generator.
+        noise: Largest deviation of the noise for the history, in levels; 0 for none at all.
         start: First step.
         stride: Distance between two steps: the number of ranks.
 
@@ -116,6 +140,7 @@ class Crops(IterableDataset[Batch]):
         lead: int,
         look_ahead: int,
         seed: int,
+        noise: float = 0.0,
         start: int = 0,
         stride: int = 1,
     ) -> None:
@@ -129,7 +154,7 @@ class Crops(IterableDataset[Batch]):
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self.spec, self.frames, self.batch_size = spec, frames, batch_size
         self.lead, self.look_ahead = lead, look_ahead
-        self.seed, self.start, self.stride = seed, start, stride
+        self.seed, self.noise, self.start, self.stride = seed, noise, start, stride
         weights = np.array([u.duration_s for u in self.utterances], dtype=np.float64)
         self.cumulative = np.cumsum(weights / weights.sum())
 
@@ -139,8 +164,21 @@ class Crops(IterableDataset[Batch]):
         rows = [self._crop(generator) for _ in range(self.batch_size)]
         audio, mel, starts, chosen = zip(*rows, strict=True)
         speaker = torch.tensor([self.speakers.get(u.speaker, 0) for u in chosen])
-        paths = [str(u.path) for u in chosen]
-        return Batch(torch.stack(audio), torch.stack(mel), speaker, torch.tensor(starts), paths)
+        samples = len(audio[0])
+        noise = [
+            draw_history_noise(generator, samples, self.noise)
+            if self.noise
+            else torch.zeros(samples)
+            for _ in rows
+        ]
+        return Batch(
+            torch.stack(audio),
+            torch.stack(mel),
+            speaker,
+            torch.tensor(starts),
+            torch.stack(noise),
+            [str(u.path) for u in chosen],
+        )
 
     def _crop(self, generator: np.random.Generator) -> tuple[Tensor, Tensor, bool, Utterance]:
         hop, rate = self.spec.hop_length, self.spec.sample_rate

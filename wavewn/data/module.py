@@ -25,6 +25,8 @@ class DataConfig:
         frames: Mel frames a crop.
         batch_size: Crops a batch, on each device.
         workers: Processes that read; 0 reads in the training process.
+        noise: Largest deviation of the noise on the history that the model is fed in training, in
+            levels of 256-class mu-law, which span -1 to 1; 0 for none.
         valid_frames: Mel frames of a validation crop; shorter where the corpus is.
         valid_batch_size: Crops of a validation batch.
         valid_batches: Validation batches, the same ones every time; all ranks share them.
@@ -34,6 +36,7 @@ class DataConfig:
     frames: int = 40
     batch_size: int = 2
     workers: int = 1
+    noise: float = 6 / 255  # three steps of 256 classes
     valid_frames: int = 80
     valid_batch_size: int = 4
     valid_batches: int = 5
@@ -41,7 +44,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_at_least(self, 1, "frames", "batch_size", "valid_frames", "valid_batch_size")
         check_at_least(self, 1, "valid_batches")
-        check_at_least(self, 0, "workers")
+        check_at_least(self, 0, "workers", "noise")
 
 
 class FixedBatches(Dataset[Batch]):
@@ -116,6 +119,7 @@ class CropsModule(LightningDataModule):
         batch_size: int,
         seed: int,
         *,
+        noise: float = 0.0,
         start: int = 0,
         stride: int = 1,
     ) -> Crops:
@@ -128,6 +132,7 @@ class CropsModule(LightningDataModule):
             lead=self.lead,
             look_ahead=self.look_ahead,
             seed=seed,
+            noise=noise,
             start=start,
             stride=stride,
         )
@@ -140,6 +145,7 @@ class CropsModule(LightningDataModule):
             settings.frames,
             settings.batch_size,
             self.seed,
+            noise=settings.noise,
             start=start,
             stride=stride,
         )

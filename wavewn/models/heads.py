@@ -37,11 +37,20 @@ class Head(Protocol):
     def features(self, level: Tensor) -> Tensor:
         """Levels [...] to network inputs [..., input_features]; 0 gives zeros."""
 
+    def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
+        """Add noise to levels as they would be companded: small where the signal is small."""
+
     def log_prob(self, parameters: Tensor, level: Tensor) -> Tensor:
         """Natural logarithm of the probability of `level` [...]; float32."""
 
     def sample(self, parameters: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """Map parameters [..., parameters] and noise [..., len(self.noise)] to levels [...]."""
+
+
+def disturb_linear(level: Tensor, noise: Tensor) -> Tensor:
+    """Add noise to linear levels in the domain of 256-class mu-law."""
+    companded = mu_law_compand(level, 256) + noise
+    return mu_law_expand(companded.clamp(-1, 1), 256)
 
 
 class MuLawHead:
@@ -78,6 +87,10 @@ class MuLawHead:
     def features(self, level: Tensor) -> Tensor:
         """See `Head.features`."""
         return torch.stack([level, LINEAR_GAIN * mu_law_expand(level, self.classes)], dim=-1)
+
+    def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
+        """See `Head.disturb`; a level is companded already."""
+        return (level + noise).clamp(-1, 1)
 
     def log_prob(self, parameters: Tensor, level: Tensor) -> Tensor:
         """See `Head.log_prob`."""
@@ -126,6 +139,10 @@ class LogisticMixtureHead:
     def features(self, level: Tensor) -> Tensor:
         """See `Head.features`."""
         return LINEAR_GAIN * level[..., None]
+
+    def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
+        """See `Head.disturb`."""
+        return disturb_linear(level, noise)
 
     def log_prob(self, parameters: Tensor, level: Tensor) -> Tensor:
         """Probability mass of the 16-bit step around `level`; the outermost steps are open."""
@@ -182,6 +199,10 @@ class GaussianHead:
     def features(self, level: Tensor) -> Tensor:
         """See `Head.features`."""
         return LINEAR_GAIN * level[..., None]
+
+    def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
+        """See `Head.disturb`."""
+        return disturb_linear(level, noise)
 
     def log_prob(self, parameters: Tensor, level: Tensor) -> Tensor:
         """See `Head.log_prob`."""

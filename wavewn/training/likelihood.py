@@ -116,7 +116,8 @@ class Likelihood(LightningModule):
         levels = model.levels(batch.audio)
         speaker = batch.speaker if self.speakers else None
         lead = model.condition.lead
-        parameters = model(levels, batch.mel, speaker, lead=lead, starts=batch.starts)
+        history = model.head.disturb(levels, batch.noise)
+        parameters = model(history, batch.mel, speaker, lead=lead, starts=batch.starts)
         position = torch.arange(levels.shape[1], device=levels.device)
         scored = (position > model.stack.receptive_field) | batch.starts[:, None]
         with torch.autocast(levels.device.type, enabled=False):
