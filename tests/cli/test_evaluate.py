@@ -90,6 +90,17 @@ def test_a_speaker_chooses_the_recordings(evaluate, capsys):
     assert "3 recordings" in capsys.readouterr().out
 
 
+def test_only_the_beginnings_are_judged_if_asked(evaluate, tmp_path):
+    evaluate("voice", "--seconds", "0.5", "--out", str(tmp_path / "out"))
+
+    assert read_audio(tmp_path / "out" / "recording" / "u0.wav").shape == (8000,)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["settings"][
+        "seconds_of_each"
+    ] == pytest.approx(0.5)
+    with pytest.raises(ConfigError, match="--seconds must be at least 0.5"):
+        evaluate("voice", "--seconds", "0.1")
+
+
 def test_models_of_different_mels_are_refused(evaluate):
     with pytest.raises(ConfigError, match=r"noisy and other read different mels \(f_min\)"):
         evaluate("noisy", "other")

@@ -32,6 +32,7 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     verb.add_argument("--data", type=Path, required=True, help="folder of `wavewn prepare`")
     verb.add_argument("--split", default="test", help="train, valid or test (test)")
     verb.add_argument("--limit", type=int, help="only the first so many recordings")
+    verb.add_argument("--seconds", type=float, help="only the beginning of each recording")
     verb.add_argument("--out", type=Path, help="folder for evaluation.json, .csv and the audio")
     verb.add_argument("--temperature", type=float, default=1.0, help="of the sampling (1)")
     verb.add_argument("--seed", type=int, default=0, help="of the sampling (0)")
@@ -59,13 +60,15 @@ def run_evaluate(args: argparse.Namespace) -> None:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise ConfigError(f"--{option} must be at least 1, got {value}")
+    if args.seconds is not None and not args.seconds >= 0.5:
+        raise ConfigError(f"--seconds must be at least 0.5, got {args.seconds:g}")
     utterances = choose(args)
     vocoders = {
         name: wavewn.load(model, engine=args.engine, precision=args.precision, device=args.device)
         for name, model in name_models(args.model).items()
     }
     spec = common_spec(vocoders)
-    clips = read_clips(utterances, spec)
+    clips = read_clips(utterances, spec, args.seconds)
     systems = make_systems(vocoders, spec, args)
 
     if args.out:
@@ -91,6 +94,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
             "data": str(args.data),
             "split": args.split,
             "recordings": len(clips),
+            "seconds_of_each": args.seconds,
             "temperature": args.temperature,
             "seed": args.seed,
             "speaker": args.speaker,
@@ -168,8 +172,10 @@ def choose(args: argparse.Namespace) -> "list[Utterance]":
     return utterances[: args.limit]
 
 
-def read_clips(utterances: "list[Utterance]", spec: "MelSpec") -> "list[Clip]":
-    """Read recordings at the models' rate, as they are after the mel's own chain."""
+def read_clips(
+    utterances: "list[Utterance]", spec: "MelSpec", seconds: float | None = None
+) -> "list[Clip]":
+    """Read recordings, or their beginnings, at the models' rate and after the mel's own chain."""
     from wavewn.audio.io import read_audio
     from wavewn.audio.mel import prepare_audio
     from wavewn.evaluation.compare import Clip
@@ -177,8 +183,9 @@ def read_clips(utterances: "list[Utterance]", spec: "MelSpec") -> "list[Clip]":
     names = [utterance.path.stem for utterance in utterances]
     if len(set(names)) < len(names):
         names = [f"{number:03d}-{name}" for number, name in enumerate(names, start=1)]
+    samples = None if seconds is None else round(seconds * spec.sample_rate)
     return [
-        Clip(name, prepare_audio(read_audio(utterance.path, spec.sample_rate), spec))
+        Clip(name, prepare_audio(read_audio(utterance.path, spec.sample_rate)[:samples], spec))
         for name, utterance in zip(names, utterances, strict=True)
     ]
 
