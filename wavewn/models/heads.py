@@ -47,12 +47,6 @@ class Head(Protocol):
         """Map parameters [..., parameters] and noise [..., len(self.noise)] to levels [...]."""
 
 
-def disturb_linear(level: Tensor, noise: Tensor) -> Tensor:
-    """Add noise to linear levels in the domain of 256-class mu-law."""
-    companded = mu_law_compand(level, 256) + noise
-    return mu_law_expand(companded.clamp(-1, 1), 256)
-
-
 class MuLawHead:
     """Softmax over mu-law classes; a level is the companded value of a class.
 
@@ -109,24 +103,10 @@ class MuLawHead:
         return self.levels_of(index)
 
 
-class LogisticMixtureHead:
-    """Mixture of logistics, integrated over the 65,536 steps of 16-bit audio.
+class LinearLevels:
+    """What the heads over a continuous sample share: a level is the sample itself."""
 
-    Parameters are [components] logits, means, log scales. Temperature multiplies the scales and
-    divides the logits.
-
-    Source: Salimans et al. 2017, "PixelCNN++", arXiv:1701.05517, section 2.1; for speech, van den
-    Oord et al. 2017, arXiv:1711.10433, section 2.
-    """
-
-    noise: tuple[str, ...] = ("uniform", "logistic")
     input_features = 1
-    half_step = 1 / 65535
-
-    def __init__(self, settings: config.LogisticMixture) -> None:
-        self.components = settings.components
-        self.log_scale_min = settings.log_scale_min
-        self.parameters = 3 * settings.components
 
     def encode(self, audio: Tensor) -> Tensor:
         """See `Head.encode`."""
@@ -141,8 +121,27 @@ class LogisticMixtureHead:
         return LINEAR_GAIN * level[..., None]
 
     def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
-        """See `Head.disturb`."""
-        return disturb_linear(level, noise)
+        """See `Head.disturb`; the curve is that of 256 classes."""
+        return mu_law_expand((mu_law_compand(level, 256) + noise).clamp(-1, 1), 256)
+
+
+class LogisticMixtureHead(LinearLevels):
+    """Mixture of logistics, integrated over the 65,536 steps of 16-bit audio.
+
+    Parameters are [components] logits, means, log scales. Temperature multiplies the scales and
+    divides the logits.
+
+    Source: Salimans et al. 2017, "PixelCNN++", arXiv:1701.05517, section 2.1; for speech, van den
+    Oord et al. 2017, arXiv:1711.10433, section 2.
+    """
+
+    noise: tuple[str, ...] = ("uniform", "logistic")
+    half_step = 1 / 65535
+
+    def __init__(self, settings: config.LogisticMixture) -> None:
+        self.components = settings.components
+        self.log_scale_min = settings.log_scale_min
+        self.parameters = 3 * settings.components
 
     def log_prob(self, parameters: Tensor, level: Tensor) -> Tensor:
         """Probability mass of the 16-bit step around `level`; the outermost steps are open."""
@@ -173,7 +172,7 @@ class LogisticMixtureHead:
         return (mean + temperature * scale * noise[..., 1]).clamp(-1, 1)
 
 
-class GaussianHead:
+class GaussianHead(LinearLevels):
     """One Gaussian; parameters are mean and log scale, temperature multiplies the scale.
 
     `log_prob` is a density, so it may be positive.
@@ -183,26 +182,9 @@ class GaussianHead:
 
     noise: tuple[str, ...] = ("normal",)
     parameters = 2
-    input_features = 1
 
     def __init__(self, settings: config.Gaussian) -> None:
         self.log_scale_min = settings.log_scale_min
-
-    def encode(self, audio: Tensor) -> Tensor:
-        """See `Head.encode`."""
-        return audio.clamp(-1, 1)
-
-    def decode(self, level: Tensor) -> Tensor:
-        """See `Head.decode`."""
-        return level
-
-    def features(self, level: Tensor) -> Tensor:
-        """See `Head.features`."""
-        return LINEAR_GAIN * level[..., None]
-
-    def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
-        """See `Head.disturb`."""
-        return disturb_linear(level, noise)
 
     def log_prob(self, parameters: Tensor, level: Tensor) -> Tensor:
         """See `Head.log_prob`."""
