@@ -11,6 +11,7 @@ A run lives in one folder:
 import ctypes
 import logging
 import platform
+import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -112,7 +113,7 @@ def train(
     if clips.count and clips.every:
         beside.append(Clips(clips.every, read_clips(data, clips.count, clips.seconds)))
     if recipe.trainer_settings.get("enable_progress_bar", True):
-        beside.append(StepBar())
+        beside.append(StepBar(refresh_rate=1 if sys.stderr.isatty() else 20))  # a log is no screen
     saving = Checkpoints(last, recipe.checkpoint_every)
     beside += [*callbacks, saving, best]
     trainer = _make_trainer(recipe, out, beside)
@@ -131,8 +132,9 @@ def keep_memory() -> None:
     """Tell glibc to keep freed memory instead of returning it to the kernel.
 
     The activations of a step are freed and asked for again at the next, and without this each of
-    them comes back as fresh pages that the kernel has to clear: a step of the festvox-ru recipe
-    took 1.10 s instead of 0.95 s on one Zen 4 core. Elsewhere than on glibc nothing happens.
+    them comes back as fresh pages that the kernel has to clear: a step of 16 layers of 32
+    channels on 64,000 samples took 1.10 s instead of 0.95 s on one Zen 4 core (2026-11-21).
+    Elsewhere than on glibc nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         return
