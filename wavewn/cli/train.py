@@ -36,6 +36,7 @@ def add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def run_train(args: argparse.Namespace) -> None:
     """Train, and say where the best checkpoint lies and what comes next."""
     import logging
+    import os
     import shlex
     import sys
     import warnings
@@ -61,7 +62,8 @@ def run_train(args: argparse.Namespace) -> None:
         command = ["wavewn", "train", args.recipe, "--out", str(out), "--resume", *args.overrides]
         print(f"{stopped}; go on with: {shlex.join(command)}", file=sys.stderr)
         raise KeyboardInterrupt from None
-    print(f"{best}: trained; next: wavewn export {best} --out {out / 'bundle'}")
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # Lightning starts one process a device
+        print(f"{best}: trained; next: wavewn export {best} --out {out / 'bundle'}")
 
 
 def _given(overrides: list[str], option: str) -> bool:
