@@ -13,8 +13,6 @@ from wavewn.data.crops import Batch, Crops, samples_at
 from wavewn.data.manifest import Utterance, load_manifest, load_summary
 from wavewn.errors import ConfigError, DataError
 
-__all__ = ["Batch", "Crops", "CropsModule", "DataConfig", "FixedBatches"]
-
 
 @dataclass(frozen=True)
 class DataConfig:
