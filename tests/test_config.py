@@ -28,6 +28,8 @@ from wavewn.errors import ConfigError
         (lambda: WaveNetConfig(kernel_size=0), "kernel_size must be at least 1"),
         (lambda: WaveNetConfig(cycles=0), "cycles must be at least 1"),
         (lambda: WaveNetConfig(layers_per_cycle=0), "layers_per_cycle must be at least 1"),
+        (lambda: WaveNetConfig(prediction_order=-1), "prediction_order must be at least 0"),
+        (lambda: WaveNetConfig(prediction_order=16), "classes of a mu-law head cannot be moved"),
         (lambda: WaveNetConfig(speakers=-1), "speakers must be at least 0"),
         (lambda: WaveNetConfig(speaker_channels=0), "speaker_channels must be at least 1"),
         (lambda: WaveNetConfig(pre_emphasis=1.0), r"pre_emphasis must lie in \[0, 1\), got 1.0"),

@@ -137,6 +137,9 @@ class WaveNetConfig:
         condition: The mel network.
         pre_emphasis: Coefficient of the filter 1 - a / z in whose domain samples are modelled;
             the inverse runs on the output. 0 turns it off.
+        prediction_order: Order of the linear prediction from the mel (nn/linear_prediction.py)
+            whose residual the network models; 0 turns it off. Not for the mu-law head, whose
+            classes cannot be moved.
         speakers: Rows of the speaker embedding; 0 means one unnamed speaker.
         speaker_channels: Width of the speaker embedding.
     """
@@ -151,13 +154,20 @@ class WaveNetConfig:
     head: MuLaw | LogisticMixture | Gaussian = field(default_factory=MuLaw)
     condition: Condition = field(default_factory=Condition)
     pre_emphasis: float = 0.85
+    prediction_order: int = 0
     speakers: int = 0
     speaker_channels: int = 16
 
     def __post_init__(self) -> None:
         names = ("residual_channels", "skip_channels", "head_channels", "kernel_size", "cycles")
         check_at_least(self, 1, *names, "layers_per_cycle", "speaker_channels")
-        check_at_least(self, 0, "speakers")
+        check_at_least(self, 0, "speakers", "prediction_order")
+        if self.prediction_order and isinstance(self.head, MuLaw):
+            raise ConfigError(
+                f"WaveNetConfig.prediction_order is {self.prediction_order}, but the classes of a "
+                "mu-law head cannot be moved by a prediction; set it to 0, or take the "
+                "logistic-mixture or gaussian head"
+            )
         if not 0 <= self.pre_emphasis < 1:
             raise ConfigError(
                 f"WaveNetConfig.pre_emphasis must lie in [0, 1), got {self.pre_emphasis}"

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from wavewn.audio.io import read_audio, write_audio
 from wavewn.audio.mel import MelSpec, mel_spectrogram
 from wavewn.data import crops as crops_module
-from wavewn.data.crops import Crops, draw_history_noise, read_at, samples_at
+from wavewn.data.crops import Crops, draw_damage, read_at, samples_at
 from wavewn.data.manifest import Utterance, save_manifest
 from wavewn.data.module import CropsModule, DataConfig
 from wavewn.errors import DataError
@@ -106,22 +106,36 @@ def test_one_crop_in_ten_starts_its_utterance_and_says_so(utterances):
             assert torch.equal(audio, read_audio(path)[: len(audio)]) == bool(start)
 
 
-def test_noise_for_the_history_is_that_of_the_step(utterances):
-    crops = make(utterances, noise=0.02)
+def test_damage_to_the_history_is_that_of_the_step(utterances):
+    crops = make(utterances, noise=0.02, dropout=0.3)
+    again = make(utterances, noise=0.02, dropout=0.3).batch(3)
 
-    assert torch.equal(crops.batch(3).noise, make(utterances, noise=0.02).batch(3).noise)
+    assert torch.equal(crops.batch(3).noise, again.noise)
+    assert torch.equal(crops.batch(3).keep, again.keep)
     assert not torch.equal(crops.batch(3).noise, crops.batch(4).noise)
-    assert not make(utterances).batch(3).noise.any()
+    assert torch.equal(crops.batch(3).audio, make(utterances).batch(3).audio[: len(again.audio)])
+    plain = make(utterances).batch(3)
+    assert not plain.noise.any() and bool((plain.keep == 1).all())
 
 
-def test_half_of_the_noise_is_none_and_a_quarter_has_a_burst():
+def test_half_of_the_noise_is_none_and_spans_are_dropped_for_louder_noise():
     generator = np.random.default_rng(0)
-    noise = torch.stack([draw_history_noise(generator, 8000, 0.02) for _ in range(200)])
+    drawn = [draw_damage(generator, 8000, 0.02, 0.1) for _ in range(300)]
+    keep, noise = (torch.stack(part) for part in zip(*drawn, strict=True))
 
-    quiet = noise.abs().median(1).values  # a burst is shorter than half a crop
+    quiet = noise.abs().median(1).values  # spans cover less than half of nearly every crop
     assert 0.4 < (quiet == 0).float().mean() < 0.6
-    assert 0.01 < quiet.max() < 0.02  # the median of |normal| is 0.67 deviations
-    assert 0.15 < (noise.abs().amax(1) > 0.12).float().mean() < 0.3
+    assert 0.01 < quiet.max() < 0.03  # the median of |normal| is 0.67 deviations
+    assert set(keep.unique().tolist()) == {0.0, 1.0}
+    assert 0.07 < 1 - keep.mean() < 0.12
+    assert 0.04 < noise[keep == 0].std() < 0.07  # uniform up to 0.1: 0.058
+    assert noise[keep == 1].std() < 0.02
+
+
+def test_a_span_fits_into_a_short_crop():
+    generator = np.random.default_rng(0)
+    keep, noise = draw_damage(generator, 50, 0.1, 50.0)
+    assert keep.shape == noise.shape == (50,) and not keep.any()
 
 
 def test_a_crop_reads_only_what_it_needs(utterances, monkeypatch):

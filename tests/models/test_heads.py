@@ -176,6 +176,21 @@ def test_temperature_0_gives_the_mode():
     assert gaussian.sample(torch.tensor([[0.5, 0.0]]), noise[:1], 0).tolist() == [0.5]
 
 
+@pytest.mark.parametrize("settings", [LogisticMixture(components=3), Gaussian()])
+def test_a_relocated_distribution_is_the_same_one_moved_and_widened(settings):
+    torch.manual_seed(0)
+    head = make_head(settings)
+    parameters = 0.1 * torch.randn(1, 400, head.parameters)
+    parameters[..., -head.components :] -= 3
+    location, scale = 0.1 * torch.randn(1, 400), 0.1 + torch.rand(1, 400)
+    moved = head.relocate(parameters, location, scale)
+    noise = 0.1 + 0.8 * torch.rand(1, 400, len(head.noise))
+    residual = (head.sample(moved, noise) - location) / scale
+    assert_close(residual, head.sample(parameters, noise), rtol=0, atol=1e-5)
+    assert_close(head.relocate(parameters, 0 * location, 0 * scale + 1), parameters)
+    assert moved.dtype == torch.float32
+
+
 @all_heads
 def test_a_lower_temperature_spreads_samples_less(settings):
     torch.manual_seed(0)
@@ -231,13 +246,16 @@ def test_log_prob_is_float32_even_for_bfloat16_parameters(settings):
 
 
 @pytest.mark.parametrize("settings", [MuLaw(), LogisticMixture(), Gaussian()])
-def test_disturbing_adds_noise_in_the_companded_domain(settings):
+def test_damage_adds_noise_in_the_companded_domain(settings):
     head = make_head(settings)
     audio = torch.tensor([-0.9, -0.01, 0.0, 0.002, 0.5])
     levels = head.encode(audio)
 
-    assert_close(head.disturb(levels, torch.zeros(5)), levels, rtol=0, atol=1e-6)
-    moved = head.decode(head.disturb(levels, torch.full((5,), 0.02))) - head.decode(levels)
+    one, none = torch.ones(5), torch.zeros(5)
+
+    assert_close(head.damaged(levels, one, none), levels, rtol=0, atol=1e-6)
+    assert not head.damaged(levels, none, none).any()
+    moved = head.decode(head.damaged(levels, one, 0.02 * one)) - head.decode(levels)
     assert bool((moved > 0).all())
     assert moved[0] > 20 * moved[2]  # loud samples move by more
-    assert head.disturb(levels, torch.full((5,), 3.0)).abs().max() <= 1
+    assert head.damaged(levels, one, 3 * one).abs().max() <= 1

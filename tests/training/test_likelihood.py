@@ -91,8 +91,7 @@ def test_the_loss_is_float32_and_the_log_probability_in_bfloat16_too(
     levels = model.levels(batch.audio)
     parameters = model(levels, batch.mel, lead=model.condition.lead)
     batch.starts[:] = False
-    batch.noise[:] = 0
-    scored = model.head.log_prob(parameters, levels)[:, model.stack.receptive_field + 1 :]
+    scored = model.head.log_prob(parameters, levels)
     torch.testing.assert_close(module.loss(batch), -scored.mean())
     assert rounded.dtype == torch.float32
     assert rounded.item() == pytest.approx(exact.item(), abs=0.05)
@@ -121,8 +120,11 @@ def test_only_plain_weights_decay(recipe_file):
     assert sum(len(g["params"]) for g in groups) == len(list(module.parameters()))
 
 
-def test_the_zeros_before_a_crop_count_only_where_the_utterance_starts(recipe, data):
-    module = Likelihood(recipe, [])
+PREDICTED = ["--model.head.kind", "logistic-mixture", "--model.prediction_order", "30"]
+
+
+def test_where_an_utterance_is_cut_samples_count_once_the_prediction_is_whole(recipe_file, data):
+    module = Likelihood(load_recipe(recipe_file, PREDICTED), [])
     initialise(module, data.first_batch())
     batch = data.training_crops().batch(0)
     levels = module.model.levels(batch.audio)
@@ -138,16 +140,15 @@ def test_the_zeros_before_a_crop_count_only_where_the_utterance_starts(recipe, d
 
     whole, inside = gradient(True), gradient(False)
 
-    past = module.model.stack.receptive_field
     assert bool((whole > 0).all())
-    assert not inside[:, : past + 1].any()
-    assert bool((inside[:, past + 1 :] > 0).all())
+    assert not inside[:, :60].any()
+    assert bool((inside[:, 60:] > 0).all())
     assert levels.shape == whole.shape
 
 
 def test_a_crop_without_a_scored_sample_is_refused(run, recipe_file, tmp_path):
     with pytest.raises(ConfigError, match="data.frames is 1 frames .50 samples.*take longer"):
-        run(recipe_file, tmp_path, "--data.frames", "1", "--model.layers_per_cycle", "6")
+        run(recipe_file, tmp_path, "--data.frames", "1", *PREDICTED)
 
 
 def test_noise_reaches_the_history_and_not_the_targets(recipe, data):
@@ -157,12 +158,31 @@ def test_noise_reaches_the_history_and_not_the_targets(recipe, data):
     model = module.model
     levels, lead = model.levels(batch.audio), model.condition.lead
     batch.starts[:] = True
-    batch.noise[:] = 0.1
+    batch.keep[:], batch.noise[:] = 0.5, 0.1
 
-    heard = model((levels + 0.1).clamp(-1, 1), batch.mel, lead=lead, starts=batch.starts)
+    heard = model((0.5 * levels + 0.1).clamp(-1, 1), batch.mel, lead=lead, starts=batch.starts)
 
     torch.testing.assert_close(module.loss(batch), -model.head.log_prob(heard, levels).mean())
-    batch.noise[:] = 0
+    batch.keep[:], batch.noise[:] = 1, 0
     clean = model(levels, batch.mel, lead=lead, starts=batch.starts)
     assert not torch.equal(clean, heard)
     torch.testing.assert_close(module.loss(batch), -model.head.log_prob(clean, levels).mean())
+
+
+def test_damage_to_a_residual_leaves_its_prediction_alone(recipe_file, data):
+    module = Likelihood(load_recipe(recipe_file, PREDICTED), [])
+    initialise(module, data.first_batch())
+    batch = data.training_crops().batch(0)
+    model = module.model
+    levels, lead = model.levels(batch.audio), model.condition.lead
+    silent = torch.zeros_like(levels)
+
+    def means(damage):
+        return model(levels, batch.mel, None, lead, damage=damage)[..., 10:20]
+
+    clean = means(None)
+    torch.testing.assert_close(means((silent + 1, silent)), clean)
+    dropped = means((silent, silent))
+    assert not torch.equal(dropped, clean)
+    # the prediction, to which both are near, still explains the audio
+    assert (dropped - clean).abs().mean() < 0.2 * clean.abs().mean()

@@ -6,12 +6,13 @@ reads only its own samples and what its mel needs; where a file has another samp
 stretch of it is resampled.
 
 One crop in ten starts its utterance. A stream begins with a history of zeros, so this is where the
-model learns what such a history means; in the middle of an utterance it means nothing, and what
-only it explains is not scored (`training/likelihood.py`).
+model learns what such a history means.
 
-A batch also brings noise for the history that the model is fed, while the targets stay clean: when
+A batch also brings damage to the history that the model is fed, while the targets stay clean: when
 it runs freely it hears its own errors, and it must have learned to come back from them to what the
-mel says. Source: Valin & Skoglund 2019, "LPCNet", arXiv:1810.11846, section 3.4. Bursts are ours.
+mel says. Half of the crops carry noise all along, and in each some spans are dropped for noise: a
+model that has never been without the pitch pulses of the past cannot begin them.
+Source: Valin & Skoglund 2019, "LPCNet", arXiv:1810.11846, section 3.4, for noise; spans are ours.
 """
 
 from collections.abc import Iterator
@@ -29,9 +30,8 @@ from wavewn.data.manifest import Utterance
 from wavewn.errors import DataError
 
 START_SHARE = 0.1  # of the crops
-BURST_SHARE = 0.25  # of the crops with noise
-BURST_SAMPLES = (50, 1000)
-BURST_DEVIATION = (0.02, 0.3)  # in levels, which span -1 to 1
+SPAN_SAMPLES = (100, 800)  # one to ten pitch periods
+SPAN_GAIN = 5.0  # how much louder than the noise a span may be
 RESAMPLER_REACH = 512  # samples at the lower rate on which a resampled one may depend
 
 
@@ -44,7 +44,8 @@ class Batch:
         mel: [batch, bands, lead + frames + look_ahead].
         speaker: int64 [batch].
         starts: bool [batch], whether a row starts its utterance.
-        noise: [batch, frames * hop_length], what is added to the companded history.
+        keep: [batch, frames * hop_length], what the history is multiplied by: 1, or 0 in a span.
+        noise: [batch, frames * hop_length], what is then added.
         paths: File of each row, for error messages.
     """
 
@@ -52,16 +53,17 @@ class Batch:
     mel: Tensor
     speaker: Tensor
     starts: Tensor
+    keep: Tensor
     noise: Tensor
     paths: list[str]
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """Copy to a device; Lightning calls this."""
-        audio, mel, speaker, starts, noise = (
+        audio, mel, speaker, starts, keep, noise = (
             tensor.to(device, non_blocking=non_blocking)
-            for tensor in (self.audio, self.mel, self.speaker, self.starts, self.noise)
+            for tensor in (self.audio, self.mel, self.speaker, self.starts, self.keep, self.noise)
         )
-        return Batch(audio, mel, speaker, starts, noise, self.paths)
+        return Batch(audio, mel, speaker, starts, keep, noise, self.paths)
 
 
 def samples_at(utterance: Utterance, sample_rate: int) -> int:
@@ -95,18 +97,29 @@ def read_at(utterance: Utterance, sample_rate: int, start: int, samples: int) ->
     return torch.from_numpy(np.ascontiguousarray(whole[begin : begin + samples], np.float32))
 
 
-def draw_history_noise(
-    generator: np.random.Generator, samples: int, largest_deviation: float
-) -> Tensor:
-    """Draw noise [samples] for one crop: half of them quiet all along, some with a loud burst."""
-    deviation = max(0.0, generator.uniform(-largest_deviation, largest_deviation))
-    noise = deviation * generator.standard_normal(samples, dtype=np.float32)
-    if generator.random() < BURST_SHARE:
-        length = min(int(generator.integers(*BURST_SAMPLES)), samples)
+def draw_damage(
+    generator: np.random.Generator, samples: int, noise: float, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """Draw (keep, noise), both [samples], for the history of one crop.
+
+    Args:
+        generator: Of the batch.
+        samples: Length of the crop.
+        noise: Largest deviation; every other crop has none.
+        dropout: Mean share of the crop that lies in spans without history. In each the noise has
+            a deviation of its own, up to `SPAN_GAIN * noise`.
+    """
+    deviation = max(0.0, generator.uniform(-noise, noise))
+    added = deviation * generator.standard_normal(samples, dtype=np.float32)
+    keep = np.ones(samples, dtype=np.float32)
+    for _ in range(generator.poisson(dropout * samples / np.mean(SPAN_SAMPLES))):
+        length = min(int(generator.integers(*SPAN_SAMPLES)), samples)
         begin = int(generator.integers(0, samples - length + 1))
-        burst = generator.standard_normal(length, dtype=np.float32)
-        noise[begin : begin + length] += generator.uniform(*BURST_DEVIATION) * burst
-    return torch.from_numpy(noise.astype(np.float32))
+        span = slice(begin, begin + length)
+        keep[span] = 0
+        louder = generator.uniform(0, SPAN_GAIN * noise)
+        added[span] = louder * generator.standard_normal(length, dtype=np.float32)
+    return torch.from_numpy(keep), torch.from_numpy(added.astype(np.float32))
 
 
 class Crops(IterableDataset[Batch]):
@@ -121,7 +134,8 @@ class Crops(IterableDataset[Batch]):
         lead: Frames before a crop that its mel includes.
         look_ahead: Frames after it.
         seed: Key of the generator.
-        noise: Largest deviation of the noise for the history, in levels; 0 for none at all.
+        noise: Largest deviation of the noise for the history; see `draw_damage`.
+        dropout: Share of the history that is dropped, likewise.
         start: First step.
         stride: Distance between two steps: the number of ranks.
 
@@ -141,6 +155,7 @@ class Crops(IterableDataset[Batch]):
         look_ahead: int,
         seed: int,
         noise: float = 0.0,
+        dropout: float = 0.0,
         start: int = 0,
         stride: int = 1,
     ) -> None:
@@ -154,7 +169,8 @@ class Crops(IterableDataset[Batch]):
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self.spec, self.frames, self.batch_size = spec, frames, batch_size
         self.lead, self.look_ahead = lead, look_ahead
-        self.seed, self.noise, self.start, self.stride = seed, noise, start, stride
+        self.seed, self.start, self.stride = seed, start, stride
+        self.noise, self.dropout = noise, dropout
         weights = np.array([u.duration_s for u in self.utterances], dtype=np.float64)
         self.cumulative = np.cumsum(weights / weights.sum())
 
@@ -165,17 +181,14 @@ class Crops(IterableDataset[Batch]):
         audio, mel, starts, chosen = zip(*rows, strict=True)
         speaker = torch.tensor([self.speakers.get(u.speaker, 0) for u in chosen])
         samples = len(audio[0])
-        noise = [
-            draw_history_noise(generator, samples, self.noise)
-            if self.noise
-            else torch.zeros(samples)
-            for _ in rows
-        ]
+        damage = [draw_damage(generator, samples, self.noise, self.dropout) for _ in rows]
+        keep, noise = zip(*damage, strict=True)
         return Batch(
             torch.stack(audio),
             torch.stack(mel),
             speaker,
             torch.tensor(starts),
+            torch.stack(keep),
             torch.stack(noise),
             [str(u.path) for u in chosen],
         )

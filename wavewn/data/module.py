@@ -23,8 +23,10 @@ class DataConfig:
         frames: Mel frames a crop.
         batch_size: Crops a batch, on each device.
         workers: Processes that read; 0 reads in the training process.
-        noise: Largest deviation of the noise on the history that the model is fed in training, in
-            levels of 256-class mu-law, which span -1 to 1; 0 for none.
+        noise: Largest deviation of the noise on the history that the model is fed in training; in
+            companded levels, which span -1 to 1, or with linear prediction in logarithms of the
+            residual, which are of the order of one. 0 for none.
+        dropout: Mean share of that history that is dropped, in spans.
         valid_frames: Mel frames of a validation crop; shorter where the corpus is.
         valid_batch_size: Crops of a validation batch.
         valid_batches: Validation batches, the same ones every time; all ranks share them.
@@ -34,7 +36,8 @@ class DataConfig:
     frames: int = 40
     batch_size: int = 2
     workers: int = 1
-    noise: float = 6 / 255  # three steps of 256 classes
+    noise: float = 0.0
+    dropout: float = 0.0
     valid_frames: int = 80
     valid_batch_size: int = 4
     valid_batches: int = 5
@@ -42,7 +45,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_at_least(self, 1, "frames", "batch_size", "valid_frames", "valid_batch_size")
         check_at_least(self, 1, "valid_batches")
-        check_at_least(self, 0, "workers", "noise")
+        check_at_least(self, 0, "workers", "noise", "dropout")
 
 
 class FixedBatches(Dataset[Batch]):
@@ -118,6 +121,7 @@ class CropsModule(LightningDataModule):
         seed: int,
         *,
         noise: float = 0.0,
+        dropout: float = 0.0,
         start: int = 0,
         stride: int = 1,
     ) -> Crops:
@@ -131,6 +135,7 @@ class CropsModule(LightningDataModule):
             look_ahead=self.look_ahead,
             seed=seed,
             noise=noise,
+            dropout=dropout,
             start=start,
             stride=stride,
         )
@@ -144,6 +149,7 @@ class CropsModule(LightningDataModule):
             settings.batch_size,
             self.seed,
             noise=settings.noise,
+            dropout=settings.dropout,
             start=start,
             stride=stride,
         )

@@ -174,9 +174,8 @@ class ReferenceEngine:
             begin = len(results) * hop
             true = None if forced is None else forced[:, begin : begin + hop]
             noise = draw_noise(self.head.noise, state.seed, state.stream, clock, hop)
-            desk.generate(noise, temperature, true)
+            levels = desk.generate(noise, temperature, true)
             _check_finite(desk.parameters, clock, names)
-            levels = desk.levels if true is None else true
             audio = de_emphasis(self.head.decode(levels), settings.pre_emphasis, emphasis)
             emphasis = audio[:, -1]
             results.append(

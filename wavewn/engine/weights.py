@@ -6,7 +6,9 @@ vector: y = x @ matrix + bias. `wavenet_layout` says what a stream of that model
 A stream lives from frame to frame: `push` hears a mel frame and generates the hop of samples that
 it determines. Between two frames the state holds
 
-    level       1 x 1   the last level, which the network is fed next
+    level       P x 1   the last levels: of a linear prediction as many as its order, else the
+                        one that the network is fed next
+    residual    1 x 1   with linear prediction: the last one, in units of its scale; it is fed next
     emphasis    1 x 1   the last output of the de-emphasis filter
     ahead       1 x 1   mel frames heard whose audio is still to come: 0 to look_ahead
     condition   1 x C   output of the mel network for the frame before; zeros before the first
@@ -81,9 +83,10 @@ class WaveNetWeights:
         mel_scale: Likewise.
         mel: The convolutions of the mel network, a ReLU after each.
         speakers: [speakers, C] is added to the mel network's output, or None.
+        predictor: From the condition [C] to order + 1, or None without linear prediction.
         upsample: Learned upsampling: from the frames (before, now), 2C, to hop x C; or None.
         projection: From the condition [C] to layers x 2R, with the bias of the gates.
-        input: From the head's features to R.
+        input: From the head's features, or those of the residual, to R.
         layers: In order of execution.
         hidden: From the rectified skips [S] to [A].
         output: From the rectified [A] to the head's parameters.
@@ -97,6 +100,7 @@ class WaveNetWeights:
     mel_scale: float
     mel: tuple[Affine, ...]
     speakers: Tensor | None
+    predictor: Affine | None
     upsample: Affine | None
     projection: Affine
     input: Affine
@@ -121,11 +125,14 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
         if not bool(value.isfinite().all()):
             raise EngineError(f"parameter {name} holds NaN or infinite values; the model is broken")
     network, stack = model.condition, model.stack
-    speakers = upsample = None
+    speakers = upsample = predictor = None
     if network.embedding is not None and network.speaker is not None:
         speakers = _copy(network.speaker(network.embedding.weight))
     if network.upsample is not None:
         upsample = _upsample(network.upsample.conv.weight, _bias(network.upsample.conv))
+    if model.predictor is not None:
+        linear = model.predictor.projection
+        predictor = _affine(linear.weight, linear.bias)
     convs = cast("list[CausalConv1d]", list(network.convs))
     layers = cast("list[ResidualLayer]", list(stack.layers))
     gate_bias = torch.cat([_bias(layer.gate) for layer in layers])
@@ -138,6 +145,7 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
         mel_scale=MEL_SCALE,
         mel=tuple(_affine(conv.matrix(), _bias(conv)) for conv in convs),
         speakers=speakers,
+        predictor=predictor,
         upsample=upsample,
         projection=_affine(stack.condition.weight, stack.condition.bias + gate_bias),
         input=_affine(model.input.weight, model.input.bias),
@@ -158,7 +166,9 @@ def wavenet_layout(settings: WaveNetConfig, n_mels: int) -> StateLayout:
     """Say where a stream of such a WaveNet keeps what it remembers; see the module."""
     condition = settings.condition
     widths = [n_mels] + [condition.channels] * (condition.layers - 1)
-    shapes = [("level", 1, 1), ("emphasis", 1, 1), ("ahead", 1, 1)]
+    order = settings.prediction_order
+    shapes = [("level", max(order, 1), 1), ("emphasis", 1, 1), ("ahead", 1, 1)]
+    shapes += [("residual", 1, 1)] if order else []
     shapes += [("condition", 1, condition.channels)]
     shapes += [(f"mel.{i}", condition.kernel_size - 1, width) for i, width in enumerate(widths)]
     shapes += [

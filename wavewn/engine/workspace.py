@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from wavewn.engine.weights import Affine, WaveNetWeights
-from wavewn.models.heads import Head
+from wavewn.models.heads import Head, LinearLevels
+from wavewn.nn.linear_prediction import predictor_of, residual_features
 from wavewn.nn.upsample import linear_ramp
 from wavewn.state import StreamState
 
@@ -50,8 +51,12 @@ class Workspace:
         self.rows = [new(c + hop, batch, R + settings.skip_channels) for c in self.contexts]
         self.gates = new(len(layers), hop, batch, 2 * R)
         self.parameters = new(hop, batch, head.parameters)
-        self.levels = new(batch, hop)
-        self.level = new(batch)
+        self.order = settings.prediction_order
+        self.past = max(self.order, 1)
+        self.levels = new(batch, self.past + hop)  # of the frame, behind the last ones before it
+        self.residual = new(batch)
+        self.coefficients = new(batch, self.order, 1)
+        self.scale = new(batch)
         self.before = new(batch, 1, settings.condition.channels)
         self.mel_rings = [
             new(
@@ -85,7 +90,9 @@ class Workspace:
             ring.copy_(state.history(f"mel.{i}", number))
         for i, (rows, context) in enumerate(zip(self.rows, self.contexts, strict=True)):
             rows[:context, :, : self.channels] = state.history(f"layers.{i}").transpose(0, 1)
-        self.level.copy_(state.view("level")[:, 0, 0])
+        self.levels[:, : self.past] = state.history("level")[:, :, 0]
+        if self.order:
+            self.residual.copy_(state.view("residual")[:, 0, 0])
         self.before.copy_(state.view("condition"))
 
     def store(self, state: StreamState) -> None:
@@ -96,7 +103,9 @@ class Workspace:
         for i, (rows, context) in enumerate(zip(self.rows, self.contexts, strict=True)):
             history = rows[:context, :, : self.channels].transpose(0, 1)
             state.push(f"layers.{i}", history, state.clock - context)
-        state.view("level")[:, 0, 0] = self.level
+        state.push("level", self.levels[:, : self.past, None], state.clock - self.past)
+        if self.order:
+            state.view("residual")[:, 0, 0] = self.residual
         state.view("condition").copy_(self.before)
 
     def hear(self, frame: Tensor, speaker: Tensor | None) -> Tensor:
@@ -111,8 +120,12 @@ class Workspace:
         return x
 
     def condition(self, now: Tensor) -> None:
-        """Fill the gates of a frame with condition and bias."""
+        """Fill the gates of a frame with condition and bias, and make its predictor."""
         weights, layers = self.weights, len(self.weights.layers)
+        if weights.predictor is not None:
+            coefficients, scale = predictor_of(affine(now, weights.predictor))
+            self.coefficients.copy_(coefficients.transpose(1, 2))
+            self.scale.copy_(scale[:, 0, 0])
         both = torch.cat([self.before, now], dim=1)
         self.before.copy_(now)
         if weights.upsample is not None:
@@ -127,21 +140,30 @@ class Workspace:
             torch.mul(own[:, 1:] - own[:, :1], self.ramp, out=self.gates)
             self.gates.add_(own[:, :1])
 
-    def generate(self, noise: Tensor, temperature: float, forced: Tensor | None) -> None:
-        """Go through the samples of a frame, filling `parameters` and `levels`.
+    def generate(self, noise: Tensor, temperature: float, forced: Tensor | None) -> Tensor:
+        """Go through the samples of a frame, filling `parameters`; return its levels.
 
         Args:
             noise: [batch, hop, draws of the head].
             temperature: Of the head.
             forced: [batch, hop], the levels to take instead of drawing them, or None.
+
+        Returns:
+            [batch, hop].
         """
-        head, level, skip, z, channels = self.head, self.level, self.skip, self.z, self.channels
+        head, skip, z, channels, past = self.head, self.skip, self.z, self.channels, self.past
+        level, result = self.levels[:, past - 1], self.levels[:, past:]
         inner = z[:, :, :channels]
         (w_input, b_input), (w_hidden, b_hidden) = self.input, self.hidden
         w_output, b_output = self.output
         for t in range(self.hop):
-            features = head.features(level).unsqueeze(1)
-            torch.baddbmm(b_input, features, w_input, out=self.firsts[t])
+            if self.order:
+                features = residual_features(self.residual)
+                window = self.levels[:, t : t + past].unsqueeze(1)
+                prediction = torch.bmm(window, self.coefficients)[:, 0, 0]
+            else:
+                features = head.features(level)
+            torch.baddbmm(b_input, features.unsqueeze(1), w_input, out=self.firsts[t])
             for taps, weight, gates in self.runs[t]:
                 gates += torch.bmm(taps, weight).transpose(0, 1)
             for gate, filtered, opened, x, weight, row, out, after in self.steps[t]:
@@ -150,16 +172,23 @@ class Workspace:
                 torch.addcmul(filtered, filtered, opened, out=inner)
                 torch.baddbmm(row, z, out, out=after)
             hidden = torch.baddbmm(b_hidden, skip.relu_(), w_hidden).relu_()
-            parameters = torch.baddbmm(b_output, hidden, w_output, out=self.outs[t])
+            parameters = torch.baddbmm(b_output, hidden, w_output, out=self.outs[t])[:, 0]
+            if self.order:
+                assert isinstance(head, LinearLevels), "settings allow no other head"
+                parameters.copy_(head.relocate(parameters, prediction, self.scale))
             if forced is None:
-                level = head.sample(parameters[:, 0], noise[:, t], temperature)
+                level = head.sample(parameters, noise[:, t], temperature)
             else:
                 level = forced[:, t]
-            self.levels[:, t] = level
-        self.level.copy_(level)
+            if self.order:
+                torch.div(level - prediction, self.scale, out=self.residual)
+            result[:, t] = level
+        levels = result.clone()
+        self.levels[:, :past] = self.levels[:, self.hop :].clone()
         for rows, context in zip(self.rows, self.contexts, strict=True):
             kept = rows[self.hop : self.hop + context, :, :channels]
             rows[:context, :, :channels] = kept if context <= self.hop else kept.clone()
+        return levels
 
     def _each(self, matrix: Tensor) -> Tensor:
         return matrix.expand(self.batch, -1, -1)

@@ -37,8 +37,8 @@ class Head(Protocol):
     def features(self, level: Tensor) -> Tensor:
         """Levels [...] to network inputs [..., input_features]; 0 gives zeros."""
 
-    def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
-        """Add noise to levels as they would be companded: small where the signal is small."""
+    def damaged(self, level: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
+        """Multiply companded levels by `keep` and add noise: small where the signal is small."""
 
     def log_prob(self, parameters: Tensor, level: Tensor) -> Tensor:
         """Natural logarithm of the probability of `level` [...]; float32."""
@@ -82,9 +82,9 @@ class MuLawHead:
         """See `Head.features`."""
         return torch.stack([level, LINEAR_GAIN * mu_law_expand(level, self.classes)], dim=-1)
 
-    def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
-        """See `Head.disturb`; a level is companded already."""
-        return (level + noise).clamp(-1, 1)
+    def damaged(self, level: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
+        """See `Head.damaged`; a level is companded already."""
+        return (keep * level + noise).clamp(-1, 1)
 
     def log_prob(self, parameters: Tensor, level: Tensor) -> Tensor:
         """See `Head.log_prob`."""
@@ -104,9 +104,13 @@ class MuLawHead:
 
 
 class LinearLevels:
-    """What the heads over a continuous sample share: a level is the sample itself."""
+    """What the heads over a continuous sample share: a level is the sample itself.
+
+    Their parameters end with `components` means, then as many log scales.
+    """
 
     input_features = 1
+    components = 1
 
     def encode(self, audio: Tensor) -> Tensor:
         """See `Head.encode`."""
@@ -120,9 +124,27 @@ class LinearLevels:
         """See `Head.features`."""
         return LINEAR_GAIN * level[..., None]
 
-    def disturb(self, level: Tensor, noise: Tensor) -> Tensor:
-        """See `Head.disturb`; the curve is that of 256 classes."""
-        return mu_law_expand((mu_law_compand(level, 256) + noise).clamp(-1, 1), 256)
+    def damaged(self, level: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
+        """See `Head.damaged`; the curve is that of 256 classes."""
+        return mu_law_expand((keep * mu_law_compand(level, 256) + noise).clamp(-1, 1), 256)
+
+    def relocate(self, parameters: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+        """Read means and scales in units of `scale` around `location`, and give them in levels.
+
+        Args:
+            parameters: [..., parameters].
+            location: [...].
+            scale: [...], positive.
+
+        Returns:
+            [..., parameters], float32.
+        """
+        weights = parameters.shape[-1] - 2 * self.components
+        weight, mean, log_scale = parameters.float().split(
+            [weights, self.components, self.components], dim=-1
+        )
+        location, scale = location[..., None], scale[..., None]
+        return torch.cat([weight, location + scale * mean, log_scale + scale.log()], dim=-1)
 
 
 class LogisticMixtureHead(LinearLevels):

@@ -5,6 +5,9 @@
     levels [B, T] delayed by one -> input 1x1 -> gated stack (nn/wn.py) -> skips
     skips -> ReLU -> 1x1 -> ReLU -> 1x1 -> parameters of the head [B, T, P]
 
+With linear prediction (nn/linear_prediction.py) the frames of the condition network give a
+predictor, too; the input 1x1 then hears its residual, and the parameters are moved by it.
+
 The model is built plain; training attaches weight norm to it (`nn/weight_norm/`). All inner
 signals are [batch, time, channels]. Outside the utterance there is silence: a normalised mel is 0
 there, levels are 0, and every layer's history before row 0 is 0, which is what a fresh
@@ -21,8 +24,15 @@ from torch import Tensor, nn
 from wavewn.audio.companding import pre_emphasis
 from wavewn.config import Condition, WaveNetConfig
 from wavewn.errors import ShapeError
-from wavewn.models.heads import make_head
+from wavewn.models.heads import LinearLevels, make_head
 from wavewn.nn.conv import CausalConv1d
+from wavewn.nn.linear_prediction import (
+    FEATURES,
+    LinearPredictor,
+    damaged_residual,
+    predict,
+    residual_features,
+)
 from wavewn.nn.upsample import TransposedUpsample
 from wavewn.nn.wn import WN
 
@@ -30,7 +40,7 @@ MEL_SCALE = 4.0  # nats; brings log mels above the floor to the order of one
 
 
 class ConditionNetwork(nn.Module):
-    """Causal convolutions over mel frames, a speaker vector, and learned upsampling if wanted.
+    """Causal convolutions over mel frames, and a speaker vector; learned upsampling if wanted.
 
     Args:
         settings: Sizes.
@@ -76,8 +86,7 @@ class ConditionNetwork(nn.Module):
                 silent then, and every layer's history is 0 as with a `lead` of 0.
 
         Returns:
-            [batch, 1 + F, channels] with the frame before the first, or [batch, F * hop, channels]
-            where upsampling is learned.
+            [batch, 1 + F, channels] with the frame before the first.
         """
         before = torch.arange(mel.shape[1], device=mel.device)[:, None] < lead
         outside = starts[:, None, None] & before if starts is not None and lead else None
@@ -91,7 +100,7 @@ class ConditionNetwork(nn.Module):
         frames = mel[:, start:] if lead else F.pad(mel[:, self.look_ahead :], (0, 0, 1, 0))
         if outside is not None:
             frames = frames.masked_fill(outside[:, lead - 1 : lead - 1 + frames.shape[1]], 0)
-        return frames if self.upsample is None else self.upsample(frames)
+        return frames
 
 
 class WaveNet(nn.Module):
@@ -118,7 +127,10 @@ class WaveNet(nn.Module):
         self.condition = ConditionNetwork(
             settings.condition, n_mels, hop_length, settings.speakers, settings.speaker_channels
         )
-        self.input = nn.Linear(self.head.input_features, settings.residual_channels)
+        order = settings.prediction_order
+        self.predictor = LinearPredictor(settings.condition.channels, order) if order else None
+        features = FEATURES if order else self.head.input_features
+        self.input = nn.Linear(features, settings.residual_channels)
         self.stack = WN(
             settings.residual_channels,
             settings.skip_channels,
@@ -128,6 +140,11 @@ class WaveNet(nn.Module):
         )
         self.hidden = nn.Linear(settings.skip_channels, settings.head_channels)
         self.output = nn.Linear(settings.head_channels, self.head.parameters)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples before one that its distribution depends on."""
+        return self.stack.receptive_field + self.settings.prediction_order
 
     def normalise(self, mel: Tensor) -> Tensor:
         """Mel [batch, bands, frames] to [batch, frames, bands], 0 in silence.
@@ -152,6 +169,7 @@ class WaveNet(nn.Module):
         speaker: Tensor | None = None,
         lead: int = 0,
         starts: Tensor | None = None,
+        damage: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Teacher-forced parameters of every sample, given the true ones before it.
 
@@ -164,6 +182,9 @@ class WaveNet(nn.Module):
                 utterance, 0 at its start.
             starts: bool [batch], rows of a batch of crops that start their utterance: they come
                 out as with a `lead` of 0.
+            damage: (keep, noise), both [batch, F * hop_length]: the stack hears `keep` times each
+                sample plus `noise`, companded: levels for the mu-law head, the residual's logarithm
+                with linear prediction, which itself goes by the true levels.
 
         Returns:
             [batch, F * hop_length, parameters of the head].
@@ -184,7 +205,21 @@ class WaveNet(nn.Module):
                 f"of {mel.shape[0]} rows, got {None if speaker is None else list(speaker.shape)}"
             )
         condition = self.condition(self.normalise(mel), speaker, lead, starts)
-        before = F.pad(levels[:, :-1], (1, 0))
-        x = self.input(self.head.features(before))
-        skip = self.stack(x, condition, self.settings.condition.upsampling)
-        return self.output(F.relu(self.hidden(F.relu(skip))))
+        if self.predictor is None:
+            heard = levels if damage is None else self.head.damaged(levels, *damage)
+            features = self.head.features(F.pad(heard[:, :-1], (1, 0)))
+        else:
+            coefficients, scale = self.predictor(condition[:, 1:])
+            prediction = predict(levels, coefficients)
+            scale = scale.expand(-1, -1, self.hop_length).flatten(1)
+            residual = (levels - prediction) / scale
+            heard = residual if damage is None else damaged_residual(residual, *damage)
+            features = residual_features(F.pad(heard[:, :-1], (1, 0)))
+        if self.condition.upsample is not None:
+            condition = self.condition.upsample(condition)
+        skip = self.stack(self.input(features), condition, self.settings.condition.upsampling)
+        parameters = self.output(F.relu(self.hidden(F.relu(skip))))
+        if self.predictor is None:
+            return parameters
+        assert isinstance(self.head, LinearLevels), "settings allow no other head"
+        return self.head.relocate(parameters, prediction, scale)
