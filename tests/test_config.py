@@ -28,6 +28,11 @@ from wavewn.errors import ConfigError
         (lambda: WaveNetConfig(kernel_size=0), "kernel_size must be at least 1"),
         (lambda: WaveNetConfig(cycles=0), "cycles must be at least 1"),
         (lambda: WaveNetConfig(layers_per_cycle=0), "layers_per_cycle must be at least 1"),
+        (lambda: WaveNetConfig(longest_lag=256), "longest_lag is 256.*prediction_order above 0"),
+        (
+            lambda: WaveNetConfig(head=Gaussian(), prediction_order=8, longest_lag=7),
+            "expected at least 8 samples",
+        ),
         (lambda: WaveNetConfig(prediction_order=-1), "prediction_order must be at least 0"),
         (lambda: WaveNetConfig(prediction_order=16), "classes of a mu-law head cannot be moved"),
         (lambda: WaveNetConfig(speakers=-1), "speakers must be at least 0"),
@@ -45,7 +50,10 @@ def test_the_least_settings_are_accepted():
     Condition(channels=1, layers=1, kernel_size=1, look_ahead=0)
     Condition(layers=2, kernel_size=3, look_ahead=4)
     least = {f.name: 1 for f in dataclasses.fields(WaveNetConfig) if f.type is int}
-    WaveNetConfig(**least, pre_emphasis=0.0, head=MuLaw(classes=2))
+    predicted = least | {"longest_lag": 8}
+    WaveNetConfig(**predicted, pre_emphasis=0.0, head=Gaussian())
+    plain = least | {"longest_lag": 0, "prediction_order": 0}
+    WaveNetConfig(**plain, head=MuLaw(classes=2))
 
 
 def test_dilations_double_within_a_cycle():

@@ -140,6 +140,8 @@ class WaveNetConfig:
         prediction_order: Order of the linear prediction from the mel (nn/linear_prediction.py)
             whose residual the network models; 0 turns it off. Not for the mu-law head, whose
             classes cannot be moved.
+        longest_lag: Samples that a pitch period may last at most, for the long-term prediction of
+            that residual; the shortest is an eighth of it. 0 turns it off.
         speakers: Rows of the speaker embedding; 0 means one unnamed speaker.
         speaker_channels: Width of the speaker embedding.
     """
@@ -155,13 +157,19 @@ class WaveNetConfig:
     condition: Condition = field(default_factory=Condition)
     pre_emphasis: float = 0.85
     prediction_order: int = 0
+    longest_lag: int = 0
     speakers: int = 0
     speaker_channels: int = 16
 
     def __post_init__(self) -> None:
         names = ("residual_channels", "skip_channels", "head_channels", "kernel_size", "cycles")
         check_at_least(self, 1, *names, "layers_per_cycle", "speaker_channels")
-        check_at_least(self, 0, "speakers", "prediction_order")
+        check_at_least(self, 0, "speakers", "prediction_order", "longest_lag")
+        if self.longest_lag and not (self.prediction_order and self.longest_lag >= 8):
+            raise ConfigError(
+                f"WaveNetConfig.longest_lag is {self.longest_lag}: expected at least 8 samples, "
+                "with a prediction_order above 0 whose residual is predicted; or 0 for none"
+            )
         if self.prediction_order and isinstance(self.head, MuLaw):
             raise ConfigError(
                 f"WaveNetConfig.prediction_order is {self.prediction_order}, but the classes of a "

@@ -12,22 +12,23 @@ BANDS = 6
 HOP = 20
 SILENCE = -11.5
 
-# name: head, kernel size, upsampling, look-ahead, speakers, order of the linear prediction
+# name: head, kernel size, upsampling, look-ahead, speakers, order and lag of the
+# linear prediction
 VARIANTS = {
-    "mu-law": (MuLaw(classes=64), 2, "linear", 2, 0, 0),
-    "mixture": (LogisticMixture(components=3), 3, "nearest", 0, 3, 0),
-    "gaussian": (Gaussian(), 2, "transposed", 2, 3, 0),
-    "mu-law-3-taps": (MuLaw(), 3, "transposed", 1, 0, 0),
-    "gaussian-3-taps": (Gaussian(), 3, "linear", 0, 0, 0),
-    "mixture-1-tap": (LogisticMixture(components=2), 1, "linear", 2, 0, 0),
-    "mixture-predicted": (LogisticMixture(components=2), 2, "linear", 2, 0, 16),
-    "gaussian-predicted": (Gaussian(), 3, "transposed", 1, 3, 1),
-    "gaussian-order-above-a-hop": (Gaussian(), 2, "nearest", 1, 0, 27),
+    "mu-law": (MuLaw(classes=64), 2, "linear", 2, 0, 0, 0),
+    "mixture": (LogisticMixture(components=3), 3, "nearest", 0, 3, 0, 0),
+    "gaussian": (Gaussian(), 2, "transposed", 2, 3, 0, 0),
+    "mu-law-3-taps": (MuLaw(), 3, "transposed", 1, 0, 0, 0),
+    "gaussian-3-taps": (Gaussian(), 3, "linear", 0, 0, 0, 0),
+    "mixture-1-tap": (LogisticMixture(components=2), 1, "linear", 2, 0, 0, 0),
+    "mixture-predicted": (LogisticMixture(components=2), 2, "linear", 2, 0, 16, 32),
+    "gaussian-predicted": (Gaussian(), 3, "transposed", 1, 3, 1, 8),
+    "gaussian-order-above-a-hop": (Gaussian(), 2, "nearest", 1, 0, 27, 0),
 }
 
 
 def settings_of(name: str, layers_per_cycle: int = 3) -> WaveNetConfig:
-    head, kernel_size, upsampling, look_ahead, speakers, order = VARIANTS[name]
+    head, kernel_size, upsampling, look_ahead, speakers, order, lag = VARIANTS[name]
     return WaveNetConfig(
         residual_channels=8,
         skip_channels=12,
@@ -40,6 +41,7 @@ def settings_of(name: str, layers_per_cycle: int = 3) -> WaveNetConfig:
         speakers=speakers,
         speaker_channels=4,
         prediction_order=order,
+        longest_lag=lag,
     )
 
 

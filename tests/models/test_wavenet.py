@@ -56,6 +56,7 @@ CONFIGS = {
     "prediction over frames, learned upsampling": vary(
         {"upsampling": "transposed"}, head=Gaussian(), prediction_order=2 * HOP
     ),
+    "long-term prediction": vary(head=Gaussian(), prediction_order=3, longest_lag=2 * HOP),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 

@@ -9,10 +9,13 @@ from wavewn.nn.linear_prediction import (
     FEATURES,
     SMALLEST_SCALE,
     LinearPredictor,
+    PitchPredictor,
     damaged_residual,
+    lag_weights,
     predict,
     predictor_of,
     residual_features,
+    shortest_lag,
     step_up,
 )
 
@@ -97,3 +100,25 @@ def test_damage_works_on_the_logarithm_of_the_residual():
     assert not damaged_residual(residual, none, none).any()
     replaced = damaged_residual(residual, none, 0.5 * one)
     assert_close(replaced, torch.full((5,), 0.5).expm1())
+
+
+def test_long_term_prediction_hears_lags_from_the_shortest_to_the_longest_alone():
+    longest, frames, hop = 16, 4, 10
+    predictor = PitchPredictor(3, longest)
+    weights = predictor(torch.randn(1, frames, 3))
+    assert weights.shape == (1, frames, 16 - 2 + 1)
+    impulse = torch.zeros(1, frames * hop)
+    impulse[0, 5] = 1
+    answer = predict(impulse, weights, shortest_lag(longest))[0]
+    for t in range(frames * hop):
+        lag = t - 5
+        expected = weights[0, t // hop, longest - lag] if 2 <= lag <= 16 else torch.tensor(0.0)
+        assert_close(answer[t], expected)
+
+
+def test_the_long_term_predictor_is_stable_however_sure_it_is():
+    projected = torch.zeros(1, 1, 9)
+    projected[..., 3] = 1e4
+    weights = lag_weights(projected)
+    assert 0.99 < weights.sum() < 1
+    assert lag_weights(torch.randn(50, 1, 200)).abs().sum(-1).max() < 1

@@ -8,7 +8,8 @@ it determines. Between two frames the state holds
 
     level       P x 1   the last levels: of a linear prediction as many as its order, else the
                         one that the network is fed next
-    residual    1 x 1   with linear prediction: the last one, in units of its scale; it is fed next
+    residual    L x 1   with linear prediction: in units of its scale, the last one, which is fed
+                        next, or as many as the longest lag
     emphasis    1 x 1   the last output of the de-emphasis filter
     ahead       1 x 1   mel frames heard whose audio is still to come: 0 to look_ahead
     condition   1 x C   output of the mel network for the frame before; zeros before the first
@@ -84,6 +85,7 @@ class WaveNetWeights:
         mel: The convolutions of the mel network, a ReLU after each.
         speakers: [speakers, C] is added to the mel network's output, or None.
         predictor: From the condition [C] to order + 1, or None without linear prediction.
+        pitch: From the condition [C] to the lags, or None without long-term prediction.
         upsample: Learned upsampling: from the frames (before, now), 2C, to hop x C; or None.
         projection: From the condition [C] to layers x 2R, with the bias of the gates.
         input: From the head's features, or those of the residual, to R.
@@ -101,6 +103,7 @@ class WaveNetWeights:
     mel: tuple[Affine, ...]
     speakers: Tensor | None
     predictor: Affine | None
+    pitch: Affine | None
     upsample: Affine | None
     projection: Affine
     input: Affine
@@ -125,7 +128,7 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
         if not bool(value.isfinite().all()):
             raise EngineError(f"parameter {name} holds NaN or infinite values; the model is broken")
     network, stack = model.condition, model.stack
-    speakers = upsample = predictor = None
+    speakers = upsample = predictor = pitch = None
     if network.embedding is not None and network.speaker is not None:
         speakers = _copy(network.speaker(network.embedding.weight))
     if network.upsample is not None:
@@ -133,6 +136,8 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
     if model.predictor is not None:
         linear = model.predictor.projection
         predictor = _affine(linear.weight, linear.bias)
+    if model.pitch is not None:
+        pitch = _affine(model.pitch.projection.weight, model.pitch.projection.bias)
     convs = cast("list[CausalConv1d]", list(network.convs))
     layers = cast("list[ResidualLayer]", list(stack.layers))
     gate_bias = torch.cat([_bias(layer.gate) for layer in layers])
@@ -146,6 +151,7 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
         mel=tuple(_affine(conv.matrix(), _bias(conv)) for conv in convs),
         speakers=speakers,
         predictor=predictor,
+        pitch=pitch,
         upsample=upsample,
         projection=_affine(stack.condition.weight, stack.condition.bias + gate_bias),
         input=_affine(model.input.weight, model.input.bias),
@@ -168,7 +174,7 @@ def wavenet_layout(settings: WaveNetConfig, n_mels: int) -> StateLayout:
     widths = [n_mels] + [condition.channels] * (condition.layers - 1)
     order = settings.prediction_order
     shapes = [("level", max(order, 1), 1), ("emphasis", 1, 1), ("ahead", 1, 1)]
-    shapes += [("residual", 1, 1)] if order else []
+    shapes += [("residual", max(settings.longest_lag, 1), 1)] if order else []
     shapes += [("condition", 1, condition.channels)]
     shapes += [(f"mel.{i}", condition.kernel_size - 1, width) for i, width in enumerate(widths)]
     shapes += [

@@ -18,7 +18,12 @@ from torch import Tensor
 
 from wavewn.engine.weights import Affine, WaveNetWeights
 from wavewn.models.heads import Head, LinearLevels
-from wavewn.nn.linear_prediction import predictor_of, residual_features
+from wavewn.nn.linear_prediction import (
+    lag_weights,
+    predictor_of,
+    residual_features,
+    shortest_lag,
+)
 from wavewn.nn.upsample import linear_ramp
 from wavewn.state import StreamState
 
@@ -54,7 +59,10 @@ class Workspace:
         self.order = settings.prediction_order
         self.past = max(self.order, 1)
         self.levels = new(batch, self.past + hop)  # of the frame, behind the last ones before it
-        self.residual = new(batch)
+        self.longest = max(settings.longest_lag, 1)
+        self.lags = self.longest - shortest_lag(self.longest) + 1 if settings.longest_lag else 0
+        self.residuals = new(batch, self.longest + hop)  # likewise
+        self.lag_weights = new(batch, self.lags, 1)
         self.coefficients = new(batch, self.order, 1)
         self.scale = new(batch)
         self.before = new(batch, 1, settings.condition.channels)
@@ -92,7 +100,7 @@ class Workspace:
             rows[:context, :, : self.channels] = state.history(f"layers.{i}").transpose(0, 1)
         self.levels[:, : self.past] = state.history("level")[:, :, 0]
         if self.order:
-            self.residual.copy_(state.view("residual")[:, 0, 0])
+            self.residuals[:, : self.longest] = state.history("residual")[:, :, 0]
         self.before.copy_(state.view("condition"))
 
     def store(self, state: StreamState) -> None:
@@ -105,7 +113,8 @@ class Workspace:
             state.push(f"layers.{i}", history, state.clock - context)
         state.push("level", self.levels[:, : self.past, None], state.clock - self.past)
         if self.order:
-            state.view("residual")[:, 0, 0] = self.residual
+            residuals = self.residuals[:, : self.longest, None]
+            state.push("residual", residuals, state.clock - self.longest)
         state.view("condition").copy_(self.before)
 
     def hear(self, frame: Tensor, speaker: Tensor | None) -> Tensor:
@@ -126,6 +135,9 @@ class Workspace:
             coefficients, scale = predictor_of(affine(now, weights.predictor))
             self.coefficients.copy_(coefficients.transpose(1, 2))
             self.scale.copy_(scale[:, 0, 0])
+        if weights.pitch is not None:
+            lags = lag_weights(affine(now, weights.pitch))
+            self.lag_weights.copy_(lags.transpose(1, 2))
         both = torch.cat([self.before, now], dim=1)
         self.before.copy_(now)
         if weights.upsample is not None:
@@ -153,14 +165,20 @@ class Workspace:
         """
         head, skip, z, channels, past = self.head, self.skip, self.z, self.channels, self.past
         level, result = self.levels[:, past - 1], self.levels[:, past:]
+        residuals = self.residuals[:, self.longest :]
         inner = z[:, :, :channels]
         (w_input, b_input), (w_hidden, b_hidden) = self.input, self.hidden
         w_output, b_output = self.output
         for t in range(self.hop):
             if self.order:
-                features = residual_features(self.residual)
+                features = residual_features(self.residuals[:, t + self.longest - 1])
                 window = self.levels[:, t : t + past].unsqueeze(1)
-                prediction = torch.bmm(window, self.coefficients)[:, 0, 0]
+                prediction = short = torch.bmm(window, self.coefficients)[:, 0, 0]
+                if self.lags:
+                    window = self.residuals[:, t : t + self.lags].unsqueeze(1)
+                    repeated = torch.bmm(window, self.lag_weights)[:, 0]
+                    prediction = short + self.scale * repeated[:, 0]
+                    features = torch.cat([features, repeated], dim=1)
             else:
                 features = head.features(level)
             torch.baddbmm(b_input, features.unsqueeze(1), w_input, out=self.firsts[t])
@@ -181,10 +199,11 @@ class Workspace:
             else:
                 level = forced[:, t]
             if self.order:
-                torch.div(level - prediction, self.scale, out=self.residual)
+                torch.div(level - short, self.scale, out=residuals[:, t])
             result[:, t] = level
         levels = result.clone()
         self.levels[:, :past] = self.levels[:, self.hop :].clone()
+        self.residuals[:, : self.longest] = self.residuals[:, self.hop :].clone()
         for rows, context in zip(self.rows, self.contexts, strict=True):
             kept = rows[self.hop : self.hop + context, :, :channels]
             rows[:context, :, :channels] = kept if context <= self.hop else kept.clone()

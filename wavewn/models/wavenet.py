@@ -6,7 +6,7 @@
     skips -> ReLU -> 1x1 -> ReLU -> 1x1 -> parameters of the head [B, T, P]
 
 With linear prediction (nn/linear_prediction.py) the frames of the condition network give a
-predictor, too; the input 1x1 then hears its residual, and the parameters are moved by it.
+predictor, too, or two; the input 1x1 then hears the residual, and the parameters are moved.
 
 The model is built plain; training attaches weight norm to it (`nn/weight_norm/`). All inner
 signals are [batch, time, channels]. Outside the utterance there is silence: a normalised mel is 0
@@ -29,9 +29,11 @@ from wavewn.nn.conv import CausalConv1d
 from wavewn.nn.linear_prediction import (
     FEATURES,
     LinearPredictor,
+    PitchPredictor,
     damaged_residual,
     predict,
     residual_features,
+    shortest_lag,
 )
 from wavewn.nn.upsample import TransposedUpsample
 from wavewn.nn.wn import WN
@@ -129,7 +131,9 @@ class WaveNet(nn.Module):
         )
         order = settings.prediction_order
         self.predictor = LinearPredictor(settings.condition.channels, order) if order else None
-        features = FEATURES if order else self.head.input_features
+        longest = settings.longest_lag
+        self.pitch = PitchPredictor(settings.condition.channels, longest) if longest else None
+        features = FEATURES + bool(longest) if order else self.head.input_features
         self.input = nn.Linear(features, settings.residual_channels)
         self.stack = WN(
             settings.residual_channels,
@@ -144,7 +148,9 @@ class WaveNet(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Samples before one that its distribution depends on."""
-        return self.stack.receptive_field + self.settings.prediction_order
+        settings = self.settings
+        heard = settings.prediction_order + max(settings.longest_lag, 1)
+        return self.stack.receptive_field - 1 + heard
 
     def normalise(self, mel: Tensor) -> Tensor:
         """Mel [batch, bands, frames] to [batch, frames, bands], 0 in silence.
@@ -215,6 +221,11 @@ class WaveNet(nn.Module):
             residual = (levels - prediction) / scale
             heard = residual if damage is None else damaged_residual(residual, *damage)
             features = residual_features(F.pad(heard[:, :-1], (1, 0)))
+            if self.pitch is not None:
+                weights = self.pitch(condition[:, 1:])
+                repeated = predict(heard, weights, shortest_lag(self.settings.longest_lag))
+                prediction = prediction + scale * repeated
+                features = torch.cat([features, repeated[..., None]], dim=-1)
         if self.condition.upsample is not None:
             condition = self.condition.upsample(condition)
         skip = self.stack(self.input(features), condition, self.settings.condition.upsampling)

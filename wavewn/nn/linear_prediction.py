@@ -11,6 +11,15 @@ the loudness come from the mel at frame rate, and the samples' network is left w
 2026-11-22, festvox-ru, 1,000 steps: told x(t - 1) and p(t) as well it predicts a little better
 (0.03 nats), and what it then generates is worse (STOI 0.555 against 0.610).
 
+With lags, the residual is predicted in its turn from one pitch period before, as speech coders
+do, and the network's distribution moves by g r(t), too:
+
+    r(t) = sum_l w_l e(t - l)          l = longest // 8 .. longest
+
+The network hears r(t). The sum of all |w_l| stays below one, so that 1 / (1 - sum w_l z^-l) is
+stable; it makes voice out of noise, which a network that goes by the residual's past alone learns
+late: without it 2,500 steps of 24,000 samples gave a V/UV F1 of 0.10.
+
 Coefficients are learned by maximum likelihood with everything else; no analysis of the mel is
 made. Within a frame they are constant. Reflection coefficients within (-1, 1) keep the filter
 1 / (1 - sum a_i z^-i) stable.
@@ -18,7 +27,8 @@ made. Within a frame they are constant. Reflection coefficients within (-1, 1) k
 Source: Song, Byun & Kang 2019, "ExcitNet", arXiv:1811.04769, for a WaveNet of the excitation;
 Hwang et al. 2018, "LP-WaveNet", arXiv:1811.11913, for mixture means moved by the prediction;
 Subramani et al. 2022, "End-to-end LPCNet", arXiv:2202.11301, for learned coefficients; Markel &
-Gray 1976, "Linear Prediction of Speech", section 5.3, for the step-up recursion.
+Gray 1976, "Linear Prediction of Speech", section 5.3, for the step-up recursion; Atal & Schroeder
+1970, "Adaptive predictive coding of speech signals", for the long-term predictor.
 """
 
 import torch
@@ -29,7 +39,7 @@ from wavewn.errors import ConfigError
 LOG_SCALE = -5.0  # natural logarithm of a typical residual in speech: where training starts
 SMALLEST_SCALE = 2.0**-14  # two steps of 16-bit audio
 PLAIN_GAIN, LOG_GAIN = 0.25, 2.0  # bring both to the order of one
-FEATURES = 2  # what the network hears
+FEATURES = 2  # what the network hears of the residual
 
 
 class LinearPredictor(nn.Module):
@@ -53,6 +63,34 @@ class LinearPredictor(nn.Module):
         """[batch, frames, channels] to what `predictor_of` gives; float32 under autocast, too."""
         with torch.autocast(frames.device.type, enabled=False):
             return predictor_of(self.projection(frames.float()))
+
+
+class PitchPredictor(nn.Module):
+    """From a frame's condition to the weights of the long-term prediction.
+
+    Args:
+        channels: Channels of the condition.
+        longest: Longest lag in samples, at least 8.
+    """
+
+    def __init__(self, channels: int, longest: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(channels, longest - shortest_lag(longest) + 1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[batch, frames, channels] to what `lag_weights` gives; float32 under autocast, too."""
+        with torch.autocast(frames.device.type, enabled=False):
+            return lag_weights(self.projection(frames.float()))
+
+
+def shortest_lag(longest: int) -> int:
+    """Three octaves below `longest`."""
+    return longest // 8
+
+
+def lag_weights(projected: Tensor) -> Tensor:
+    """Make the sum of all |weights| [..., lags] less than one; the longest lag comes first."""
+    return projected / (1 + projected.abs().sum(-1, keepdim=True))
 
 
 def predictor_of(projected: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,18 +117,19 @@ def step_up(reflection: Tensor) -> Tensor:
     return coefficients
 
 
-def predict(levels: Tensor, coefficients: Tensor) -> Tensor:
-    """Predict every sample from the true ones before it; before the first they are 0.
+def predict(signal: Tensor, coefficients: Tensor, lag: int = 1) -> Tensor:
+    """Predict every sample from those at least `lag` before it; before the first they are 0.
 
     Args:
-        levels: [batch, frames * hop_length].
+        signal: [batch, frames * hop_length].
         coefficients: [batch, frames, order], oldest first.
+        lag: Of the newest.
 
     Returns:
         [batch, frames * hop_length].
     """
     order = coefficients.shape[-1]
-    padded = nn.functional.pad(levels[:, :-1], (order, 0))
+    padded = nn.functional.pad(signal, (order + lag - 1, -lag))
     windows = padded.unfold(1, order, 1).unflatten(1, (coefficients.shape[1], -1))
     return (windows @ coefficients[..., None]).flatten(1)
 

@@ -53,6 +53,7 @@ def output_scale(settings: WaveNetConfig, name: str, channels: int) -> Tensor | 
         scale[: channels - settings.skip_channels] = (2 * layers) ** -0.5
         return scale
     scales = {"output": 0.1, "stack.condition": 0.5, "predictor.projection": 0.2}
+    scales["pitch.projection"] = 0.002  # of each of hundreds of lags
     return scales.get(name, 1.0)
 
 
