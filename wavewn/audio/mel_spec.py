@@ -167,19 +167,11 @@ class MelSpec:
         """Give the definition that a family of vocoders uses, by its name.
 
         Raises:
-            ConfigError: No preset has this name.
+            ConfigError: No preset has this name; `mel_presets.PRESETS` holds them.
         """
-        # HiFi-GAN also scales each training file to a peak of 0.95, but not at inference, so
-        # its preset leaves the level alone.
-        lj = cls(22050, 1024, 256, 1024, 80, 0.0, 8000.0)
-        presets = {
-            "wavewn-16k": cls(),
-            "hifigan-22k": dataclasses.replace(lj, magnitude_epsilon=1e-9),
-            "tacotron2": dataclasses.replace(lj, grid="centred"),
-        }
-        if name not in presets:
-            raise ConfigError(f"no mel preset is called {name!r}; there are {', '.join(presets)}")
-        return presets[name]
+        from wavewn.audio.mel_presets import preset
+
+        return preset(name)
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON or YAML; tuples become lists."""
