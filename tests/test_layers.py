@@ -21,7 +21,7 @@ FLOORS = [
     {"engine"},
     {"vocoder"},
     {"wavewn"},  # the public names, which lead to any room below
-    {"training", "evaluation", "studies"},
+    {"training", "evaluation", "studies", "doctor"},
     {"cli"},
 ]
 

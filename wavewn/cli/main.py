@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import wavewn
+from wavewn.cli.doctor import add_doctor
 from wavewn.cli.evaluate import add_evaluate
 from wavewn.cli.export import add_export
 from wavewn.cli.prepare import add_prepare
@@ -20,7 +21,7 @@ from wavewn.cli.synth import add_synth
 from wavewn.cli.train import add_train
 from wavewn.errors import WavewnError
 
-VERBS = (add_train, add_prepare, add_export, add_synth, add_evaluate, add_quickstart)
+VERBS = (add_train, add_prepare, add_export, add_synth, add_evaluate, add_quickstart, add_doctor)
 
 MISTAKE = 2
 INTERRUPTED = 128 + 2  # SIGINT

@@ -1,0 +1,294 @@
+"""What works on this machine, what does not, and why: the checks of `wavewn doctor`.
+
+Each check is a function that returns findings and never raises for something that is missing or
+broken: to say so is its work. A finding is `broken` only where wavewn cannot work without it.
+Packages are imported, not looked up: what is installed may not load.
+"""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import wavewn
+from wavewn.errors import WavewnError
+
+CORE = {  # import name: distribution
+    "torch": "torch",
+    "librosa": "librosa",
+    "soundfile": "soundfile",
+    "lightning": "lightning",
+    "jsonargparse": "jsonargparse",
+    "safetensors": "safetensors",
+    "numpy": "numpy",
+    "tensorboard": "tensorboard",
+    "matplotlib": "matplotlib",
+    "yaml": "PyYAML",
+    "tqdm": "tqdm",
+    "jinja2": "Jinja2",
+}
+EXTRAS = {
+    "eval": ("torchmetrics", "pesq", "pystoi"),
+    "h5": ("h5py",),
+    "g722": ("av",),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+    "hub": ("huggingface_hub",),
+}
+# What packages raise whose libraries are missing, or are built for another version of a neighbour.
+IMPORT_ERRORS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
+CPUINFO = Path("/proc/cpuinfo")
+VECTORS = ("neon", "asimd", "sve", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "i8mm")
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's name
+LITTLE_DISK_GB = 5.0  # a corpus and its checkpoints want more
+COMPILERS = {"C": ("CC", "cc", "gcc", "clang"), "C++": ("CXX", "c++", "g++", "clang++")}
+COMPILER_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        group: Of which chapter of the report.
+        name: What was looked at.
+        status: "ok", "note" (wavewn works, but this does not) or "broken" (it does not work).
+        detail: Version, size, or the reason.
+        advice: What to do; empty where there is nothing to do.
+    """
+
+    group: str
+    name: str
+    status: Literal["ok", "note", "broken"]
+    detail: str
+    advice: str = ""
+
+
+def check_versions() -> list[Finding]:
+    """Import every package that wavewn needs, and torchaudio, which it can do without."""
+    system = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    findings = [
+        Finding("versions", "wavewn", "ok", wavewn.__version__),
+        Finding("versions", "python", "ok", system),
+    ]
+    for module, name in CORE.items():
+        problem = why_not(module)
+        if problem is None:
+            findings.append(Finding("versions", name, "ok", version_of(name)))
+        else:
+            advice = f"pip install --force-reinstall {name}"
+            findings.append(Finding("versions", name, "broken", problem, advice))
+    problem = why_not("torchaudio")
+    advice = "only corpora use it; install the torchaudio that was built for this torch"
+    findings.append(
+        Finding("versions", "torchaudio", "ok", version_of("torchaudio"))
+        if problem is None
+        else Finding("versions", "torchaudio", "note", problem, advice)
+    )
+    return findings
+
+
+def check_engines() -> list[Finding]:
+    """Let every engine of this version speak two frames with a tiny random model."""
+    try:
+        import torch
+
+        from wavewn.audio.mel import MelSpec
+        from wavewn.bundle import Bundle
+        from wavewn.config import Condition, WaveNetConfig
+        from wavewn.models.wavenet import WaveNet
+        from wavewn.vocoder import ENGINES, Vocoder
+    except IMPORT_ERRORS as error:
+        return [Finding("engines", "reference", "broken", first_line(error), "see the versions")]
+    spec = MelSpec(n_fft=128, hop_length=20, win_length=80, n_mels=8)
+    settings = WaveNetConfig(
+        residual_channels=8,
+        skip_channels=8,
+        head_channels=8,
+        cycles=1,
+        layers_per_cycle=2,
+        condition=Condition(channels=4),
+    )
+    model = WaveNet(settings, spec.n_mels, spec.hop_length, spec.log_floor)
+    bundle = Bundle(model.eval().requires_grad_(False), spec, [], {})
+    findings = []
+    for name in ENGINES:
+        try:
+            Vocoder(bundle, engine=name).synthesize(torch.full((1, 8, 2), spec.log_floor))
+            findings.append(Finding("engines", name, "ok", "runs on the CPU"))
+        except (WavewnError, RuntimeError) as error:
+            advice = "pip install --force-reinstall torch"
+            findings.append(Finding("engines", name, "broken", first_line(error), advice))
+    return findings
+
+
+def check_cpu() -> list[Finding]:
+    """Read the instruction sets, and what they mean for the precision of trainings."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux lets a process ask
+        cores = os.cpu_count() or 1
+    findings = [Finding("cpu", "cores", "ok", f"{cores} for this process")]
+    try:
+        import torch
+
+        kernels = torch.backends.cpu.get_cpu_capability()
+        findings.append(Finding("cpu", "torch kernels", "ok", kernels))
+    except IMPORT_ERRORS as error:
+        findings.append(Finding("cpu", "torch kernels", "note", first_line(error)))
+    try:
+        flags = read_cpu_flags(CPUINFO.read_text("utf-8", "replace"))
+    except OSError:
+        flags = set()  # not Linux
+    if not flags:
+        reason = f"unknown: {CPUINFO} names no instruction sets"
+        advice = "if training is slow, compare with --trainer.precision 32-true"
+        return [*findings, Finding("cpu", "training precision", "note", reason, advice)]
+    found = [flag for flag in (*VECTORS, *BFLOAT16) if flag in flags]
+    findings.append(Finding("cpu", "instruction sets", "ok", ", ".join(found) or "none known"))
+    if any(flag in flags for flag in BFLOAT16):
+        precision = Finding("cpu", "training precision", "ok", "bf16-mixed is fast here")
+    else:
+        reason = "this CPU has no bfloat16 instructions, bf16-mixed is slow on it"
+        advice = "train with --trainer.precision 32-true"
+        precision = Finding("cpu", "training precision", "note", reason, advice)
+    return [*findings, precision]
+
+
+def check_gpu() -> list[Finding]:
+    """List the CUDA devices, or say why there is none."""
+    try:
+        import torch
+
+        if torch.version.cuda is None:
+            reason = "none: this PyTorch was built without CUDA"
+            advice = "where there is an NVIDIA GPU, install a CUDA build of torch"
+            return [Finding("gpu", "cuda", "note", reason, advice)]
+        if not torch.cuda.is_available():
+            reason = f"none: PyTorch for CUDA {torch.version.cuda} sees no device or no driver"
+            return [Finding("gpu", "cuda", "note", reason, "does nvidia-smi list one?")]
+        findings = []
+        for index in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(index)
+            memory_gb = device.total_memory / 1e9
+            detail = f"{device.name}, {memory_gb:.1f} GB, sm_{device.major}{device.minor}"
+            findings.append(Finding("gpu", f"cuda:{index}", "ok", detail))
+        return findings
+    except (*IMPORT_ERRORS, AssertionError) as error:
+        return [Finding("gpu", "cuda", "note", first_line(error))]
+
+
+def check_compilers() -> list[Finding]:
+    """Find a C and a C++ compiler and ask for their versions."""
+    findings = []
+    for language, (variable, *names) in COMPILERS.items():
+        given = os.environ.get(variable, "").split()[:1]  # it may carry options
+        path = next((found for name in [*given, *names] if (found := shutil.which(name))), None)
+        if path is None:
+            advice = "only for building pesq and for torch.compile; install gcc or clang"
+            findings.append(Finding("compiler", language, "note", "none found", advice))
+            continue
+        try:
+            done = subprocess.run(
+                [path, "--version"],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=COMPILER_TIMEOUT_S,
+            )
+            version = (done.stdout.splitlines() or [f"exit code {done.returncode}"])[0]
+            status: Literal["ok", "note"] = "note" if done.returncode else "ok"
+            findings.append(Finding("compiler", language, status, f"{path}: {version}"))
+        except (OSError, subprocess.TimeoutExpired) as error:
+            findings.append(Finding("compiler", language, "note", f"{path}: {first_line(error)}"))
+    return findings
+
+
+def check_disk() -> list[Finding]:
+    """Measure the free space of the current folder and of the cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    places = {"current folder": ".", "cache": cache}
+    findings = []
+    for name, place in places.items():
+        try:
+            folder = Path(place).absolute()
+            while not folder.exists() and folder != folder.parent:
+                folder = folder.parent  # where the first file would make the rest
+            free_gb = shutil.disk_usage(folder).free / 1e9
+            writable = os.access(folder, os.W_OK)
+        except OSError as error:  # also a current folder that was removed
+            findings.append(Finding("disk", name, "note", f"{place}: {first_line(error)}"))
+            continue
+        status: Literal["ok", "note"] = "ok" if free_gb >= LITTLE_DISK_GB else "note"
+        detail, advice = f"{folder}: {free_gb:.1f} GB free", ""
+        if status == "note":
+            advice = "trainings and corpora want more"
+        if not writable:
+            status, detail = "note", f"{detail}, not writable"
+            advice = "write somewhere else with --out" if name == "current folder" else ""
+        findings.append(Finding("disk", name, status, detail, advice))
+    return findings
+
+
+def check_extras() -> list[Finding]:
+    """Import the optional packages; for missing ones give the line that installs them."""
+    findings = []
+    for extra, modules in EXTRAS.items():
+        problems = {module: why_not(module) for module in modules}
+        missing = [f"{module} {why}" for module, why in problems.items() if why is not None]
+        if missing:
+            line = f'pip install "wavewn[{extra}]"'
+            findings.append(Finding("extras", extra, "note", "; ".join(missing), line))
+        else:
+            versions = ", ".join(f"{module} {version_of(module)}" for module in modules)
+            findings.append(Finding("extras", extra, "ok", versions))
+    return findings
+
+
+CHECKS: tuple[Callable[[], list[Finding]], ...] = (
+    check_versions,
+    check_engines,
+    check_cpu,
+    check_gpu,
+    check_compilers,
+    check_disk,
+    check_extras,
+)
+
+
+def why_not(module: str) -> str | None:
+    """Import a module; return None, or in one line why it cannot be used."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return "is not installed" if error.name == module else f"does not load: {error}"
+    except IMPORT_ERRORS as error:
+        return f"does not load: {first_line(error)}"
+    return None
+
+
+def version_of(distribution: str) -> str:
+    """Look up the version of an installed package."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        module = sys.modules.get(distribution)
+        return str(getattr(module, "__version__", "of unknown version"))
+
+
+def read_cpu_flags(cpuinfo: str) -> set[str]:
+    """Collect what the first core says of itself; x86 writes "flags", ARM writes "Features"."""
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+def first_line(error: BaseException) -> str:
+    """Say in one line what an exception says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
