@@ -155,6 +155,17 @@ def check_mel(mel: Tensor, spec: MelSpec) -> None:
         spec: What the mel claims to be.
 
     Raises:
+        MelError: As `judge_mel`.
+    """
+    suspicion = judge_mel(mel, spec)
+    if suspicion is not None:
+        logger.warning("%s", suspicion)
+
+
+def judge_mel(mel: Tensor, spec: MelSpec) -> str | None:
+    """Do what `check_mel` does, but return what is only suspicious instead of logging it.
+
+    Raises:
         MelError: Wrong layout, number of bands, NaN, or values that no audio in [-1, 1] gives.
     """
     shape = list(mel.shape)
@@ -178,20 +189,25 @@ def check_mel(mel: Tensor, spec: MelSpec) -> None:
             f"the mel holds {int(strange.sum())} NaN or infinite values, the first in frame "
             f"{frame}; was a logarithm taken of zero, or did the acoustic model diverge?"
         )
-    _check_range(mel * _column(spec.scale, mel) + _column(spec.mean, mel), spec)
+    return _check_range(without_affine(mel, spec), spec)
 
 
-def _check_range(values: Tensor, spec: MelSpec) -> None:
+def without_affine(mel: Tensor, spec: MelSpec) -> Tensor:
+    """Undo the mean and scale of `spec`: what is left is the logarithm itself."""
+    return mel * _column(spec.scale, mel) + _column(spec.mean, mel)
+
+
+def _check_range(values: Tensor, spec: MelSpec) -> str | None:
     """Compare values before the affine with what audio in [-1, 1] can give."""
     low, high, middle = (float(v) for v in (values.min(), values.max(), values.median()))
     came = f"values go from {low:.4g} to {high:.4g}"
     if spec.log_base is None:
         if low < -1.0:
             raise MelError(f"linear magnitudes are never negative, {came}: was a logarithm taken?")
-        return
+        return None
     nats = 1.0 if spec.log_base == "e" else 1.0 / math.log(10)
     mine, other = ("natural log", "log10") if spec.log_base == "e" else ("log10", "natural log")
-    floor, noise, limit = math.log(spec.floor) * nats, *(v * nats for v in _levels(spec))
+    floor, noise, limit = math.log(spec.floor) * nats, *(v * nats for v in noise_levels(spec))
     expected = f"expected {mine} between {floor:.4g} and {limit:.3g}, {came}"
     if low >= 0 > floor and (noise < nats or middle < 0.05 * high):
         raise MelError(
@@ -211,7 +227,7 @@ def _check_range(values: Tensor, spec: MelSpec) -> None:
             "or taken from audio in 16-bit integers?"
         )
     if other != "log10":
-        return
+        return None
     resting = int((values < low + 1e-4).sum())
     clamped = any(abs(low - math.log10(f)) < 1e-3 for f in (*FLOORS, spec.floor))
     if clamped and low > floor + 0.5 and resting >= 8 and high - low > 2:
@@ -220,16 +236,15 @@ def _check_range(values: Tensor, spec: MelSpec) -> None:
             "multiply by ln(10) = 2.3026"
         )
     if values.shape[-1] >= 20 and low > 0.55 * floor and high - low > 3:
-        logger.warning(
-            "the mel's %s and never come near the floor, %.4g: either the recording is noisy "
-            "throughout, or this is log10 (then multiply by 2.3026)",
-            came,
-            floor,
+        return (
+            f"the mel's {came} and never come near the floor, {floor:.4g}: either the recording "
+            "is noisy throughout, or this is log10 (then multiply by 2.3026)"
         )
+    return None
 
 
 @functools.lru_cache(maxsize=16)
-def _levels(spec: MelSpec) -> tuple[float, float]:
+def noise_levels(spec: MelSpec) -> tuple[float, float]:
     """Give, in nats, the level of +-1 white noise and a limit above all audio in [-1, 1]."""
     filters, window = _filters(spec, torch.device("cpu"))
     areas = filters.sum(dim=1)
