@@ -6,7 +6,8 @@ import pytest
 import soundfile as sf
 
 from wavewn.cli.prepare import add_prepare
-from wavewn.data.corpora import FESTVOX_RU_VOICE
+from wavewn.data.corpora import g722
+from wavewn.data.corpora.packages import FESTVOX_RU_VOICE
 from wavewn.data.manifest import load_manifest, load_summary
 from wavewn.errors import DataError
 
@@ -107,9 +108,44 @@ def test_festvox_ru_is_prepared_from_a_tree_with_its_last_twenty_files_as_the_te
     assert names(tmp_path / "out", "valid") == files[-40:-20]
     assert names(tmp_path / "out", "train") == files[:2]
     assert load_summary(tmp_path / "out").speakers == ("msu_ru_nsh",)
-    assert "next: wavewn train festvox-ru-wavenet" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "next: wavewn train festvox-ru-wavenet" in said
+    assert "licence: BSD-like, as its corpus: festvox-ru" in said
 
 
 def test_download_and_from_are_refused_for_other_corpora(corpus, tmp_path):
-    with pytest.raises(DataError, match="--download and --from belong to festvox-ru"):
+    with pytest.raises(DataError, match="--download and --from belong to the names asterisk"):
         run(corpus, "--out", tmp_path / "out", "--download")
+
+
+def test_a_licence_that_the_user_states_stands_in_the_manifest(corpus, tmp_path):
+    run(corpus, "--out", tmp_path / "none")
+    run(corpus, "--out", tmp_path / "mine", "--licence", "CC0-1.0")
+    assert load_summary(tmp_path / "none").licence == ""
+    assert load_summary(tmp_path / "mine").licence == "CC0-1.0"
+
+
+def test_asterisks_prompts_are_decoded_beside_the_manifest_with_their_voices_and_licence(
+    tmp_path, capsys, monkeypatch
+):
+    for voice in ("en_US_f_Allison", "it_IT_m_Carlo"):
+        for name in "1234":
+            path = tmp_path / "sounds" / voice / f"{name}.g722"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    noise = np.random.default_rng(0).integers(-9000, 9000, 16000).astype(np.int16)
+    monkeypatch.setattr(g722, "check_decoder", lambda: None)
+    monkeypatch.setattr(g722, "read_g722", lambda path: noise)  # decoding has a test of its own
+    out = tmp_path / "out"
+
+    run("asterisk", "--from", tmp_path / "sounds", "--out", out)
+
+    summary = load_summary(out)
+    assert summary.speakers == ("en_US_f_Allison", "it_IT_m_Carlo")
+    assert summary.licence.startswith("CC-BY-SA-3.0")
+    assert summary.sample_rates == {16000: 8}
+    row = json.loads((out / "train.jsonl").read_text().splitlines()[0])
+    assert row["audio"] == "decoded/en_US_f_Allison/1.flac"
+    said = capsys.readouterr().out
+    assert "licence: CC-BY-SA-3.0" in said
+    assert f"wavewn train asterisk-wavenet --data.manifest {out} --model.speakers 2" in said

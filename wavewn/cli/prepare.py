@@ -15,9 +15,11 @@ def add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     verb.add_argument(
         "source",
-        help="a folder of recordings (several sub-folders are speakers), a .txt/.csv/.lst list "
-        "of path, path|speaker or path|speaker|text, a folder in LJSpeech's layout, "
-        "or the name festvox-ru",
+        help="a folder of recordings (several sub-folders are speakers), or one in the layout of "
+        "LJSpeech, LibriTTS, VCTK, CSMSC, JSUT, Asterisk's sounds, Kaldi (wav.scp) or the "
+        "Hugging Face (metadata.csv or .jsonl); a .txt/.csv/.lst list of path, path|speaker or "
+        "path|speaker|text; or a name: asterisk, csmsc, festvox-ru, jsut, libritts, libritts-r, "
+        "ljspeech, vctk",
     )
     verb.add_argument("--out", type=Path, required=True, help="folder of the manifest")
     verb.add_argument(
@@ -30,14 +32,21 @@ def add_prepare(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--min-seconds", type=float, default=0.5, help="leave out shorter recordings (0.5)"
     )
     verb.add_argument(
-        "--download", action="store_true", help="festvox-ru: fetch the Debian package with apt"
+        "--download",
+        action="store_true",
+        help="fetch a corpus by its name: asterisk and festvox-ru with apt, ljspeech, libritts "
+        "(train-clean-100) and vctk through torchaudio",
     )
     verb.add_argument(
         "--from",
         dest="given",
         type=Path,
         metavar="PATH",
-        help="festvox-ru: the package's .deb file, or the folder that it was extracted to",
+        help="where a named corpus lies: its folder, or a Debian package's .deb file",
+    )
+    verb.add_argument(
+        "--licence",
+        help="of the recordings; bundles trained on them carry it (that of the named corpus)",
     )
     verb.add_argument("--force", action="store_true", help="replace a manifest that is there")
     verb.set_defaults(run=run_prepare)
@@ -50,31 +59,19 @@ def run_prepare(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from wavewn.data import corpora, manifest
+    from wavewn.data.corpora import g722
     from wavewn.data.scan import scan
     from wavewn.errors import DataError
 
     manifest.refuse_overwrite(args.out, args.force)
     if not args.min_seconds >= 0:
         raise DataError(f"--min-seconds must be 0 or more, got {args.min_seconds}")
-    recipe = "own-data-wavenet"
-    if corpora.is_ljspeech(Path(args.source)):
-        recipe = "ljspeech-wavenet"
-    if args.source == corpora.FESTVOX_RU:
-        recipe = "festvox-ru-wavenet"
-        tree = corpora.get_festvox_ru(args.out, args.download, args.given)
-        candidates = corpora.list_festvox_ru(tree)
-        if args.valid is None:
-            args.valid = corpora.FESTVOX_RU_HELD_OUT
-        if args.test is None:
-            args.test = corpora.FESTVOX_RU_HELD_OUT
-    elif args.download or args.given:
-        raise DataError(
-            f"--download and --from belong to {corpora.FESTVOX_RU}, got the source "
-            f"{args.source!r}; run: wavewn prepare {corpora.FESTVOX_RU} --out {args.out} ..."
-        )
-    else:
-        candidates = corpora.find_candidates(Path(args.source))
-
+    source = corpora.find(args.source, args.out, args.download, args.given)
+    licence = source.licence if args.licence is None else args.licence
+    valid, test = (source.held_out if asked is None else asked for asked in (args.valid, args.test))
+    coded = sum(one.path.suffix.lower() == g722.SUFFIX for one in source.candidates)
+    with tqdm(total=coded, desc="decode", unit="file", disable=not coded) as bar:
+        candidates = g722.decode(source.candidates, args.out / "decoded", on_file=bar.update)
     with tqdm(total=len(candidates), desc="scan", unit="file") as bar:
         utterances, rejected = scan(candidates, args.min_seconds, on_file=bar.update)
     if not utterances:
@@ -83,17 +80,18 @@ def run_prepare(args: argparse.Namespace) -> None:
             f"none of the {len(rejected)} files of {args.source} can be used; "
             f"the first, {first.path}, is {first.reason}: {first.detail}"
         )
-    splits = manifest.split(utterances, args.valid, args.test)
-    summary = manifest.save_manifest(args.out, splits, rejected, args.source, args.force)
+    splits = manifest.split(utterances, valid, test)
+    summary = manifest.save_manifest(args.out, splits, rejected, args.source, args.force, licence)
     counts = ", ".join(f"{summary.counts[name]} {name}" for name in manifest.SPLITS)
     rates = ", ".join(f"{rate} Hz" for rate in summary.sample_rates)
     speakers = f"{len(summary.speakers)} speaker(s), " if summary.speakers else ""
-    command = ["wavewn", "train", recipe, "--data.manifest", str(args.out)]
+    command = ["wavewn", "train", source.recipe, "--data.manifest", str(args.out)]
     if len(summary.speakers) > 1:
         command += ["--model.speakers", str(len(summary.speakers))]
+    terms = f"licence: {summary.licence}; " if summary.licence else ""
     listed = f" (see {args.out / 'rejected.jsonl'})" if rejected else ""
     print(
         f"{args.out}: {len(utterances)} utterances ({counts}), {sum(summary.hours.values()):.2f} h "
         f"at {rates}, {speakers}{len(rejected)} rejected{listed}; "
-        f"next: {shlex.join(command)}"
+        f"{terms}next: {shlex.join(command)}"
     )

@@ -71,6 +71,7 @@ class Summary:
         hours: Duration of each split.
         sample_rates: Number of utterances by sample rate.
         rejected: Number of files left out.
+        licence: Of the recordings, "" where nobody stated one; bundles trained on them carry it.
     """
 
     created_from: str
@@ -79,6 +80,7 @@ class Summary:
     hours: dict[str, float]
     sample_rates: dict[int, int]
     rejected: int
+    licence: str = ""
 
 
 def split(
@@ -149,6 +151,7 @@ def save_manifest(
     rejected: Sequence[Rejected],
     created_from: str,
     force: bool = False,
+    licence: str = "",
 ) -> Summary:
     """Write a manifest; a killed run leaves the old one, the new one, or none, never a mixture.
 
@@ -164,6 +167,7 @@ def save_manifest(
         hours={name: sum(one.duration_s for one in splits[name]) / 3600 for name in SPLITS},
         sample_rates=dict(sorted(Counter(one.sample_rate for one in utterances).items())),
         rejected=len(rejected),
+        licence=licence,
     )
     contents: dict[str, str] = {}
     for name in SPLITS:
@@ -214,6 +218,7 @@ def load_summary(folder: Path) -> Summary:
             hours=stored["hours"],
             sample_rates={int(rate): count for rate, count in stored["sample_rates"].items()},
             rejected=stored["rejected"],
+            licence=str(stored.get("licence", "")),
         )
     except OSError as error:
         raise DataError(

@@ -104,7 +104,8 @@ class CropsModule(LightningDataModule):
         manifest = folder / settings.manifest
         self.settings, self.spec, self.seed = settings, spec, seed
         self.lead, self.look_ahead = lead, look_ahead
-        self.speakers = list(load_summary(manifest).speakers)
+        summary = load_summary(manifest)
+        self.speakers, self.licence = list(summary.speakers), summary.licence
         self.train, self.valid = (load_manifest(manifest, split) for split in ("train", "valid"))
         for split, found in (("train", self.train), ("valid", self.valid)):
             if not found:
