@@ -67,7 +67,7 @@ def load_checkpoint(path: str | os.PathLike[str], weights: Literal["ema", "raw"]
         "mel": mel,
         "speakers": ours.get("speakers"),
         "statistics": {},
-        "licence": "",
+        "licence": ours.get("licence", ""),
         "provenance": {"steps": step, "weights": weights},
         "verdict": dict(VERDICT),
     }

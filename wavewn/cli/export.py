@@ -26,7 +26,9 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         choices=["ema", "raw"],
         help="averaged over training, or those of the last step (ema)",
     )
-    verb.add_argument("--licence", default="", help="under which the weights may be used")
+    verb.add_argument(
+        "--licence", help="under which the weights may be used (what their corpus asks for)"
+    )
     verb.add_argument(
         "--force",
         action="store_true",
@@ -46,7 +48,7 @@ def run_export(args: argparse.Namespace) -> None:
         bundle.model,
         bundle.mel,
         speakers=bundle.speakers,
-        licence=args.licence,
+        licence=bundle.config["licence"] if args.licence is None else args.licence,
         provenance=bundle.config["provenance"],
         dtype=args.dtype,
         force=args.force,

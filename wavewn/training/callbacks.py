@@ -113,6 +113,24 @@ class Averaging(Callback):
         self.updated = checkpoint["wavewn"]["step"]
 
 
+class Licence(Callback):
+    """Tells every checkpoint under which terms its weights stand: those of all they came from.
+
+    Args:
+        terms: Of the corpus, of the weights that the training started from; "" where not stated.
+    """
+
+    def __init__(self, *terms: str) -> None:
+        parts = [part for one in terms for part in one.split("; ") if part]
+        self.licence = "; ".join(dict.fromkeys(parts))
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put the licence under `wavewn`, where `bundle` finds it."""
+        checkpoint.setdefault("wavewn", {})["licence"] = self.licence
+
+
 class Checkpoints(Checkpoint):
     """Saves every so many steps, at the last step, when the time is up, and on Ctrl-C.
 
@@ -183,8 +201,19 @@ class WholeFiles(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        torch.save(checkpoint, partial)
-        os.replace(partial, path)
+        try:
+            torch.save(checkpoint, partial)
+            os.replace(partial, path)
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # torch's own words for a full disk are RuntimeErrors
+            partial.unlink(missing_ok=True)
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrainingError(
+                f"{path}: the checkpoint cannot be written ({first}); is the disk full? Free some "
+                "space and go on with --resume"
+            ) from None
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True

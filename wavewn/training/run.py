@@ -35,6 +35,7 @@ from wavewn.training.callbacks import (
     Checkpoints,
     Clips,
     Directions,
+    Licence,
     StepBar,
     WholeFiles,
 )
@@ -90,12 +91,13 @@ def train(
     module = Likelihood(recipe, data.speakers)
     module.check_crop(recipe.data.frames, "data.frames")
     module.check_crop(data.valid_frames, "a validation crop")
+    terms = ""  # of the weights that the training starts from
     if checkpoint is not None:
-        _check_same_model(module, checkpoint)
+        terms = _check_same_model(module, checkpoint)
     elif init_from:
-        start_from(module, init_from)
+        terms = start_from(module, init_from)
     elif recipe.init_from:
-        start_from(module, recipe.init_from, folder)
+        terms = start_from(module, recipe.init_from, folder)
     else:
         report = initialise(module, data.first_batch())
         for name, channels in report.dead.items():
@@ -110,6 +112,7 @@ def train(
     )
     clips = recipe.clips
     beside: list[Callback] = [Averaging(recipe.ema_decay), Directions(), LearningRateMonitor()]
+    beside.append(Licence(data.licence, terms))
     if clips.count and clips.every:
         beside.append(Clips(clips.every, read_clips(data, clips.count, clips.seconds)))
     if recipe.trainer_settings.get("enable_progress_bar", True):
@@ -145,8 +148,11 @@ def keep_memory() -> None:
     libc.mallopt(m_top_pad, 64 << 20)
 
 
-def start_from(module: Likelihood, source: Path | str, folder: Path = Path()) -> None:
+def start_from(module: Likelihood, source: Path | str, folder: Path = Path()) -> str:
     """Give `module` the weights of a bundle or a checkpoint (its average), for fine-tuning.
+
+    Returns:
+        The licence of these weights.
 
     Raises:
         ConfigError: The weights belong to another model or another mel.
@@ -164,6 +170,7 @@ def start_from(module: Likelihood, source: Path | str, folder: Path = Path()) ->
         raise ConfigError(
             f"--init-from {source}: another model than the recipe's: {error}"
         ) from None
+    return str(found.config["licence"])
 
 
 def read_weights(source: Path | str, folder: Path = Path()) -> Bundle:
@@ -213,7 +220,8 @@ def _write_recipe(recipe: Recipe, path: Path, folder: Path) -> None:
     partial.replace(path)
 
 
-def _check_same_model(module: Likelihood, checkpoint: Path) -> None:
+def _check_same_model(module: Likelihood, checkpoint: Path) -> str:
+    """Refuse a checkpoint of another model; return the licence of its weights."""
     recipe, found = module.recipe, load_checkpoint(checkpoint)
     if wavenet_config(found.config["model"]) != recipe.model or found.mel != recipe.mel:
         raise ConfigError(
@@ -225,6 +233,7 @@ def _check_same_model(module: Likelihood, checkpoint: Path) -> None:
             f"{checkpoint} was trained with the speakers {', '.join(found.speakers)}, the manifest "
             f"names {', '.join(module.speakers)}; resume with the manifest that it began with"
         )
+    return str(found.config["licence"])
 
 
 def _make_trainer(recipe: Recipe, out: Path, callbacks: list[Callback]) -> Trainer:
