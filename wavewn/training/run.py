@@ -35,11 +35,11 @@ from wavewn.training.callbacks import (
     Checkpoints,
     Clips,
     Directions,
-    Licence,
     StepBar,
     WholeFiles,
 )
 from wavewn.training.clips import read_clips
+from wavewn.training.licence import Licence
 from wavewn.training.likelihood import Likelihood, initialise
 from wavewn.training.recipe import Recipe
 
