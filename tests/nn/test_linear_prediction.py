@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from wavewn.errors import ConfigError
 from wavewn.nn.linear_prediction import (
+    BLUR,
     FEATURES,
     SMALLEST_SCALE,
     LinearPredictor,
@@ -13,6 +14,7 @@ from wavewn.nn.linear_prediction import (
     damaged_residual,
     lag_weights,
     predict,
+    predictor_log_prob,
     predictor_of,
     residual_features,
     shortest_lag,
@@ -103,22 +105,36 @@ def test_damage_works_on_the_logarithm_of_the_residual():
 
 
 def test_long_term_prediction_hears_lags_from_the_shortest_to_the_longest_alone():
-    longest, frames, hop = 16, 4, 10
+    longest, frames, hop = 32, 6, 10
     predictor = PitchPredictor(3, longest)
     weights = predictor(torch.randn(1, frames, 3))
-    assert weights.shape == (1, frames, 16 - 2 + 1)
+    assert weights.shape == (1, frames, 32 - 4 + 1)
     impulse = torch.zeros(1, frames * hop)
     impulse[0, 5] = 1
     answer = predict(impulse, weights, shortest_lag(longest))[0]
     for t in range(frames * hop):
         lag = t - 5
-        expected = weights[0, t // hop, longest - lag] if 2 <= lag <= 16 else torch.tensor(0.0)
+        expected = weights[0, t // hop, longest - lag] if 4 <= lag <= 32 else torch.tensor(0.0)
         assert_close(answer[t], expected)
 
 
 def test_the_long_term_predictor_is_stable_however_sure_it_is():
-    projected = torch.zeros(1, 1, 9)
-    projected[..., 3] = 1e4
-    weights = lag_weights(projected)
-    assert 0.99 < weights.sum() < 1
-    assert lag_weights(torch.randn(50, 1, 200)).abs().sum(-1).max() < 1
+    projected = torch.zeros(1, 1, 30)
+    projected[..., 13], projected[..., -1] = 1e3, 1e3
+    weights = lag_weights(projected)[0, 0]
+    assert weights[13] == weights.max() and 0.99 < weights.sum() <= 1 + 1e-6
+    assert (weights > 0).sum() == BLUR  # the chosen lag and its neighbours
+    projected[..., -1] = -1e3
+    assert lag_weights(projected).sum() == 0
+    random = lag_weights(5 * torch.randn(50, 1, 200))
+    assert (random >= 0).all() and random.sum(-1).max() < 1
+
+
+def test_the_predictors_own_density_is_scipys_logistic():
+    from scipy import stats
+
+    torch.manual_seed(0)
+    level, location, scale = 0.1 * torch.randn(50), 0.1 * torch.randn(50), 0.01 + torch.rand(50)
+    wanted = stats.logistic.logpdf(level.numpy(), location.numpy(), scale.numpy())
+    found = predictor_log_prob(level, location, scale)
+    assert_close(found, torch.from_numpy(wanted).float(), rtol=1e-4, atol=1e-4)

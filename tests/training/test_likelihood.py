@@ -10,7 +10,13 @@ from wavewn.config import Gaussian, LogisticMixture, MuLaw
 from wavewn.data.module import CropsModule
 from wavewn.errors import ConfigError
 from wavewn.nn.weight_norm import normed_modules
-from wavewn.training.likelihood import Likelihood, initialise, learning_rate_factor, output_scale
+from wavewn.training.likelihood import (
+    PREDICTOR_SHARE,
+    Likelihood,
+    initialise,
+    learning_rate_factor,
+    output_scale,
+)
 from wavewn.training.recipe import OptimiserConfig, load_recipe
 
 
@@ -186,3 +192,38 @@ def test_damage_to_a_residual_leaves_its_prediction_alone(recipe_file, data):
     assert not torch.equal(dropped, clean)
     # the prediction, to which both are near, still explains the audio
     assert (dropped - clean).abs().mean() < 0.2 * clean.abs().mean()
+
+
+def test_the_predictor_is_fitted_before_the_network_and_helps(recipe_file, data):
+    changes = [*PREDICTED, "--model.longest_lag", "40", "--optimiser.predictor_steps", "60"]
+    recipe = load_recipe(recipe_file, changes)
+    batch = data.training_crops().batch(100)
+
+    def alone(batches):
+        torch.manual_seed(0)
+        module = Likelihood(recipe, [])
+        report = initialise(module, data.first_batch(), batches)
+        assert "predictor.projection" in report.layers and "output" in report.layers
+        levels = module.model.levels(batch.audio)
+        heard = module.hear(levels, batch)
+        assert heard.location.shape == heard.scale.shape == levels.shape
+        return module.predictor_loss(levels, heard, batch.starts).item()
+
+    assert alone(data.training_crops().batch) < alone(None) - 0.5
+
+
+def test_the_training_loss_holds_the_predictors_share_and_the_validation_loss_does_not(
+    recipe_file, data
+):
+    module = Likelihood(load_recipe(recipe_file, PREDICTED), [])
+    initialise(module, data.first_batch())
+    batch = data.training_crops().batch(0)
+    logged = {}
+    module.log = lambda name, value, **_: logged.update({name: value.item()})
+    module._trainer = type("Trainer", (), {"accumulate_grad_batches": 1})()
+
+    total = module.training_step(batch, 0).item()
+
+    assert logged["loss/train"] == pytest.approx(module.loss(batch).item(), abs=1e-5)
+    share = PREDICTOR_SHARE * logged["loss/predictor"]
+    assert total == pytest.approx(logged["loss/train"] + share, abs=1e-5)

@@ -17,6 +17,8 @@ Source: van den Oord et al. 2016, arXiv:1609.03499; conditioning as in Shen et a
 arXiv:1712.05884, section 2.3.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -103,6 +105,23 @@ class ConditionNetwork(nn.Module):
         if outside is not None:
             frames = frames.masked_fill(outside[:, lead - 1 : lead - 1 + frames.shape[1]], 0)
         return frames
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the stack goes by, sample by sample, before it has run.
+
+    Attributes:
+        features: [batch, F * hop_length, features] of the samples before.
+        condition: [batch, 1 + F, channels], frames, the one before the first included.
+        location: [batch, F * hop_length], what the linear prediction expects, or None without it.
+        scale: Likewise, how far from it the sample may lie.
+    """
+
+    features: Tensor
+    condition: Tensor
+    location: Tensor | None = None
+    scale: Tensor | None = None
 
 
 class WaveNet(nn.Module):
@@ -198,6 +217,18 @@ class WaveNet(nn.Module):
         Raises:
             ShapeError: Samples and frames do not fit together, or the speaker is missing.
         """
+        return self.answer(self.hear(levels, mel, speaker, lead, starts, damage))
+
+    def hear(
+        self,
+        levels: Tensor,
+        mel: Tensor,
+        speaker: Tensor | None = None,
+        lead: int = 0,
+        starts: Tensor | None = None,
+        damage: tuple[Tensor, Tensor] | None = None,
+    ) -> Heard:
+        """Make what the stack goes by; arguments as in `forward`."""
         frames = mel.shape[-1] - lead - self.settings.condition.look_ahead
         if frames < 1 or levels.shape != (mel.shape[0], frames * self.hop_length):
             raise ShapeError(
@@ -213,24 +244,29 @@ class WaveNet(nn.Module):
         condition = self.condition(self.normalise(mel), speaker, lead, starts)
         if self.predictor is None:
             heard = levels if damage is None else self.head.damaged(levels, *damage)
-            features = self.head.features(F.pad(heard[:, :-1], (1, 0)))
-        else:
-            coefficients, scale = self.predictor(condition[:, 1:])
-            prediction = predict(levels, coefficients)
-            scale = scale.expand(-1, -1, self.hop_length).flatten(1)
-            residual = (levels - prediction) / scale
-            heard = residual if damage is None else damaged_residual(residual, *damage)
-            features = residual_features(F.pad(heard[:, :-1], (1, 0)))
-            if self.pitch is not None:
-                weights = self.pitch(condition[:, 1:])
-                repeated = predict(heard, weights, shortest_lag(self.settings.longest_lag))
-                prediction = prediction + scale * repeated
-                features = torch.cat([features, repeated[..., None]], dim=-1)
+            return Heard(self.head.features(F.pad(heard[:, :-1], (1, 0))), condition)
+        coefficients, scale = self.predictor(condition[:, 1:])
+        prediction = predict(levels, coefficients)
+        scale = scale.expand(-1, -1, self.hop_length).flatten(1)
+        residual = (levels - prediction) / scale
+        heard = residual if damage is None else damaged_residual(residual, *damage)
+        features = residual_features(F.pad(heard[:, :-1], (1, 0)))
+        if self.pitch is not None:
+            weights = self.pitch(condition[:, 1:])
+            repeated = predict(heard, weights, shortest_lag(self.settings.longest_lag))
+            prediction = prediction + scale * repeated
+            features = torch.cat([features, repeated[..., None]], dim=-1)
+        return Heard(features, condition, prediction, scale)
+
+    def answer(self, heard: Heard) -> Tensor:
+        """Give the parameters of every sample, [batch, F * hop_length, parameters of the head]."""
+        condition = heard.condition
         if self.condition.upsample is not None:
             condition = self.condition.upsample(condition)
-        skip = self.stack(self.input(features), condition, self.settings.condition.upsampling)
+        upsampling = self.settings.condition.upsampling
+        skip = self.stack(self.input(heard.features), condition, upsampling)
         parameters = self.output(F.relu(self.hidden(F.relu(skip))))
-        if self.predictor is None:
+        if heard.location is None or heard.scale is None:
             return parameters
         assert isinstance(self.head, LinearLevels), "settings allow no other head"
-        return self.head.relocate(parameters, prediction, scale)
+        return self.head.relocate(parameters, heard.location, heard.scale)

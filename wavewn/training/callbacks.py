@@ -186,15 +186,10 @@ class WholeFiles(TorchCheckpointIO):
         try:
             torch.save(checkpoint, partial)
             os.replace(partial, path)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # torch's own words for a full disk are RuntimeErrors
+        except (OSError, RuntimeError) as error:  # torch says RuntimeError of a full disk
             partial.unlink(missing_ok=True)
-            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(
-                f"{path}: the checkpoint cannot be written ({first}); is the disk full? Free some "
-                "space and go on with --resume"
+                f"{path}: cannot be written ({str(error):.80}); free some space, then --resume"
             ) from None
 
     def load_checkpoint(

@@ -12,17 +12,21 @@ Moving averages, stopping and checkpoints are callbacks.
 """
 
 import math
+import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from tqdm import tqdm
 
 from wavewn.config import WaveNetConfig
 from wavewn.data.crops import Batch
 from wavewn.errors import ConfigError, TrainingError
-from wavewn.models.wavenet import WaveNet
+from wavewn.models.wavenet import Heard, WaveNet
+from wavewn.nn.linear_prediction import predictor_log_prob
 from wavewn.nn.weight_norm import (
     InitReport,
     apply_weight_norm,
@@ -31,6 +35,7 @@ from wavewn.nn.weight_norm import (
 )
 from wavewn.training.recipe import OptimiserConfig, Recipe
 
+PREDICTOR_SHARE = 0.3  # of its likelihood in the loss: see nn/linear_prediction.py
 FORMAT = 1  # of what a checkpoint holds under "wavewn"
 
 
@@ -52,30 +57,75 @@ def output_scale(settings: WaveNetConfig, name: str, channels: int) -> Tensor | 
         scale = torch.full((channels,), layers**-0.5)
         scale[: channels - settings.skip_channels] = (2 * layers) ** -0.5
         return scale
-    scales = {"output": 0.1, "stack.condition": 0.5, "predictor.projection": 0.2}
-    scales["pitch.projection"] = 0.002  # of each of hundreds of lags
+    scales = {"output": 0.1, "stack.condition": 0.5}
+    scales |= {"predictor.projection": 0.2, "pitch.projection": 0.05}
     return scales.get(name, 1.0)
 
 
-def initialise(module: "Likelihood", batch: Batch) -> InitReport:
+def initialise(
+    module: "Likelihood", batch: Batch, batches: Callable[[int], Batch] | None = None
+) -> InitReport:
     """Set gains and biases from one batch, on the CPU and in float32, before Lightning starts.
 
     Every rank computes the same; DistributedDataParallel then sends rank 0's weights to all.
+
+    Args:
+        module: Its model is changed.
+        batch: Of crops that start anywhere.
+        batches: The batch of a step; with it a linear prediction is fitted alone first, so that
+            the stack never hears residuals of a wrong scale.
     """
     model = module.model
     settings = model.settings
 
-    def run() -> None:
+    def hear(batch: Batch) -> Heard:
         speaker = batch.speaker if settings.speakers else None
         lead = model.condition.lead
-        model(model.levels(batch.audio), batch.mel, speaker, lead=lead, starts=batch.starts)
+        return model.hear(model.levels(batch.audio), batch.mel, speaker, lead, batch.starts)
 
     def scale(name: str, channels: int) -> Tensor | float:
         return output_scale(settings, name, channels)
 
     # Rows that see the zeros before the crop are not counted, but half of it always is.
     skip_left = min(model.receptive_field / batch.audio.shape[1], 0.5)
-    return data_dependent_init(model, run, scale=scale, skip_left=skip_left)
+    report = data_dependent_init(model, lambda: hear(batch), scale=scale, skip_left=skip_left)
+    if batches is not None and model.predictor is not None:
+        fit_predictor(module, batches)
+    with torch.no_grad():
+        heard = hear(batch)
+    rest = data_dependent_init(model, lambda: model.answer(heard), scale=scale, skip_left=skip_left)
+    report.layers += rest.layers
+    report.dead |= rest.dead
+    report.capped |= rest.capped
+    return report
+
+
+def fit_predictor(module: "Likelihood", batches: Callable[[int], Batch]) -> None:
+    """Train the mel network and the predictors by their own likelihood, without the stack."""
+    model, settings = module.model, module.recipe.optimiser
+    parts = [part for part in (model.condition, model.predictor, model.pitch) if part is not None]
+    parameters = [p for part in parts for p in part.parameters()]
+    optimiser = torch.optim.Adam(parameters, settings.lr, (settings.beta1, settings.beta2))
+    steps = settings.predictor_steps
+    silent = os.environ.get("LOCAL_RANK", "0") != "0"  # Lightning starts one process a device
+    bar = tqdm(range(steps), "predictor", mininterval=5, disable=silent)
+    for step in bar:
+        factor = learning_rate_factor(step, settings, steps)
+        optimiser.param_groups[0]["lr"] = settings.lr * factor
+        batch = batches(step)
+        levels = model.levels(batch.audio)
+        loss = module.predictor_loss(levels, module.hear(levels, batch), batch.starts)
+        if not bool(loss.isfinite()):
+            raise TrainingError(
+                f"the predictor's loss is {loss.item()} at step {step} of its fit, "
+                f"on {', '.join(batch.paths)}; lower optimiser.lr"
+            )
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        bar.set_postfix(nats=f"{loss.item():.3f}", refresh=False)
+    optimiser.zero_grad()
 
 
 class Likelihood(LightningModule):
@@ -114,27 +164,47 @@ class Likelihood(LightningModule):
                 f"{self.unscored} others precede it; take longer crops"
             )
 
+    def hear(self, levels: Tensor, batch: Batch) -> Heard:
+        """Make what the stack goes by in a batch."""
+        speaker = batch.speaker if self.speakers else None
+        damage = (batch.keep, batch.noise)
+        lead = self.model.condition.lead
+        return self.model.hear(levels, batch.mel, speaker, lead, batch.starts, damage)
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean negative log probability, nats a sample, float32."""
-        model = self.model
-        levels = model.levels(batch.audio)
-        speaker = batch.speaker if self.speakers else None
-        lead = model.condition.lead
-        damage = (batch.keep, batch.noise)
-        parameters = model(levels, batch.mel, speaker, lead, batch.starts, damage)
-        position = torch.arange(levels.shape[1], device=levels.device)
-        scored = (position >= self.unscored) | batch.starts[:, None]
+        levels = self.model.levels(batch.audio)
+        return self.network_loss(levels, self.hear(levels, batch), batch.starts)
+
+    def network_loss(self, levels: Tensor, heard: Heard, starts: Tensor) -> Tensor:
+        """As `loss`, of what was heard."""
+        parameters = self.model.answer(heard)
         with torch.autocast(levels.device.type, enabled=False):
-            log_prob = model.head.log_prob(parameters.float(), levels)
-            return -(log_prob * scored).sum() / scored.sum()
+            return self._mean(self.model.head.log_prob(parameters.float(), levels), starts)
+
+    def predictor_loss(self, levels: Tensor, heard: Heard, starts: Tensor) -> Tensor:
+        """Mean negative log density of the linear prediction alone, float32."""
+        assert heard.location is not None and heard.scale is not None
+        return self._mean(predictor_log_prob(levels, heard.location, heard.scale), starts)
+
+    def _mean(self, log_prob: Tensor, starts: Tensor) -> Tensor:
+        position = torch.arange(log_prob.shape[1], device=log_prob.device)
+        scored = (position >= self.unscored) | starts[:, None]
+        return -(log_prob * scored).sum() / scored.sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss; Lightning does the rest."""
         first = batch_idx % self.trainer.accumulate_grad_batches == 0
         self.files = batch.paths if first else self.files + batch.paths
-        loss = self.loss(batch)
+        levels = self.model.levels(batch.audio)
+        heard = self.hear(levels, batch)
+        loss = self.network_loss(levels, heard, batch.starts)
         self.log("loss/train", loss, prog_bar=True, batch_size=len(batch.paths))
-        return loss
+        if heard.location is None:
+            return loss
+        alone = self.predictor_loss(levels, heard, batch.starts)
+        self.log("loss/predictor", alone, batch_size=len(batch.paths))
+        return loss + PREDICTOR_SHARE * alone
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss of the averaged weights, which selects the best checkpoint."""

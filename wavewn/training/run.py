@@ -99,7 +99,7 @@ def train(
     elif recipe.init_from:
         terms = start_from(module, recipe.init_from, folder)
     else:
-        report = initialise(module, data.first_batch())
+        report = initialise(module, data.first_batch(), data.training_crops().batch)
         for name, channels in report.dead.items():
             logger.warning("initialisation: %s has %d silent channels", name, len(channels))
     _make_folder(last.parent)
