@@ -24,10 +24,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from wavewn.config import check_at_least
 from wavewn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MelScale = Literal["slaney", "htk"]
 Grid = Literal["centred", "half-hop", "causal"]
@@ -202,6 +205,24 @@ class MelSpec:
     def frames(self, samples: int) -> int:
         """Number of frames of so much audio."""
         return samples // self.hop_length + (self.grid == "centred")
+
+    def convert(self, mel: Tensor, *, to: MelSpec) -> Tensor:
+        """Give the mel that `to` defines of the audio whose mel by this definition is given.
+
+        Args:
+            mel: [bands, frames] or [batch, bands, frames].
+            to: The definition that is wanted.
+
+        Returns:
+            float32 of the same shape; no gradient flows through it.
+
+        Raises:
+            MelError: The mel is not what this definition says, or it does not determine the
+                answer; the message names each field in the way, and why. See `mel_convert.py`.
+        """
+        from wavewn.audio.mel_convert import convert
+
+        return convert(mel, self, to)
 
     @property
     def padding(self) -> tuple[int, int]:
