@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "wavewn"
 # Lowest first. A room imports from itself and from lower floors, never from its neighbours.
 FLOORS = [
     {"errors"},
-    {"config", "shipped"},
+    {"config", "shipped", "lock", "torch_file"},
     {"state", "noise", "audio"},
     {"nn"},
     {"models", "losses"},

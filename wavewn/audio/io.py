@@ -17,7 +17,10 @@ from torch import Tensor
 
 from wavewn.errors import AudioError
 
-BLOCK = 1 << 20  # samples; a header may claim any length, so files are read block by block
+BLOCK = 1 << 20  # numbers; a header may claim any length, so files are read block by block
+LONGEST = 1 << 29  # samples of a file in memory, 2 GiB; three hours at 48 kHz
+RATES_HZ = (1000, 1_000_000)  # a rate outside would make resampling endless
+UNKNOWN = (1 << 63) - 1  # libsndfile's length of a FLAC file that was written as a stream
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,24 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int | None = None) -> 
         [samples], float32, in [-1, 1] unless a float file goes beyond.
 
     Raises:
-        AudioError: The file is missing, empty, broken, not audio, or holds NaN.
+        AudioError: The file is missing, empty, broken, not audio, holds NaN, or is longer than
+            `LONGEST` samples.
     """
     with _open(path) as file:
         rate = file.samplerate
         expected = file.frames
-        estimated = file.format == "MP3"  # the length of a variable bit rate is a guess
-        blocks = []
-        while len(block := _read(file, path, BLOCK)):
+        # The length of a variable bit rate is a guess.
+        estimated = file.format == "MP3" or expected == UNKNOWN
+        blocks: list[np.ndarray] = []
+        length = 0 if estimated else expected
+        while length <= LONGEST and len(block := _read(file, path, BLOCK // file.channels)):
             blocks.append(block)
+            length = max(length, sum(map(len, blocks)))
+    if length * max(1.0, (sample_rate or rate) / rate) > LONGEST:
+        raise AudioError(
+            f"{path}: {length} samples at {rate} Hz are more than the {LONGEST} that fit into "
+            "memory; cut it into shorter files"
+        )
     audio = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     if len(audio) < expected and not estimated:
         raise AudioError(
@@ -178,6 +190,10 @@ def _open(path: str | os.PathLike[str]) -> soundfile.SoundFile:
     if file.frames == 0:
         file.close()
         raise AudioError(f"{path}: the file holds no samples, only a header; record it again")
+    if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
+        rate = file.samplerate
+        file.close()
+        raise AudioError(f"{path}: the header claims {rate} Hz, no rate of speech; repair the file")
     return file
 
 

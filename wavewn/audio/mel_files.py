@@ -6,7 +6,6 @@ without pickle, torch with `weights_only=True`.
 
 import os
 import pickle
-import struct
 import tokenize
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from wavewn.audio.mel import MelSpec, check_mel
 from wavewn.errors import MelError
+from wavewn.torch_file import load_torch_file
 
 NUMPY_ERRORS = (  # what numpy.load raises on files that are cut, edited or no numpy files
     ValueError,
@@ -32,7 +32,13 @@ NUMPY_ERRORS = (  # what numpy.load raises on files that are cut, edited or no n
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+    RecursionError,
 )
+H5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, AttributeError)
+LARGEST = 1 << 30  # bytes; nine hours of 80 bands. What unpacks to more is no mel but an attack
 KEYS = ("mel", "feats")  # names of the array where a file holds several
 
 
@@ -57,6 +63,8 @@ def load_mel(path: str | os.PathLike[str], spec: MelSpec | None = None) -> Tenso
         raise MelError(f"{path}: no mel file is called {path.suffix!r}; expected one of {known}")
     if not path.is_file():
         raise MelError(f"{path}: no such file; check the path")
+    if reader is not _read_h5:  # which reads no more of a file than the mel
+        _check_size(path.stat().st_size, path)
     mel = torch.as_tensor(_pick(reader(path), path))
     if mel.dim() == 3 and mel.shape[0] == 1:
         mel = mel[0]
@@ -99,32 +107,20 @@ def _read_numpy(path: Path) -> Any:
         if isinstance(content, np.ndarray):
             return content
         with content:
+            _check_size(sum(one.file_size for one in content.zip.infolist()), path)
             return {key: content[key] for key in content.files}
     except NUMPY_ERRORS as error:
         raise _broken(path, error, "numpy.save or numpy.savez, arrays of numbers only") from None
 
 
 def _read_torch(path: Path) -> Any:
-    errors = (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        struct.error,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except errors as error:
-        # torch's own message advises to switch the protection off; ours keeps its first line.
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):
-            first = "it holds more than tensors, and pickled code is never run"
-        raise _broken(path, first, "torch.save(mel_tensor, path)") from None
+        return load_torch_file(path)
+    except pickle.UnpicklingError:
+        first = "it holds more than tensors, and pickled code is never run"
+    except ValueError as error:
+        first = str(error)
+    raise _broken(path, first, "torch.save(mel_tensor, path)")
 
 
 def _read_h5(path: Path) -> Any:
@@ -134,9 +130,17 @@ def _read_h5(path: Path) -> Any:
         raise MelError(f"{path}: reading HDF5 needs h5py: pip install wavewn[h5]") from None
     try:
         with h5py.File(path, "r") as file:
-            return {k: v[()] for k, v in file.items() if isinstance(v, h5py.Dataset)}
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+            found = {k: v for k, v in file.items() if isinstance(v, h5py.Dataset)}
+            floats = {k: v for k, v in found.items() if v.dtype.kind == "f" and v.shape is not None}
+            _check_size(sum(v.nbytes for v in floats.values()), path)
+            return {k: v[()] if k in floats else np.empty(0, v.dtype) for k, v in found.items()}
+    except H5_ERRORS as error:
         raise _broken(path, error, "h5py, with a dataset called 'mel'") from None
+
+
+def _check_size(size: int, path: Path) -> None:
+    if size > LARGEST:
+        raise MelError(f"{path}: holds {size} bytes, a mel at most {LARGEST}; is it one?")
 
 
 def _broken(path: Path, error: object, how: str) -> MelError:

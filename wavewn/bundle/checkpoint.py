@@ -3,12 +3,10 @@
 import dataclasses
 import os
 import pickle
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from wavewn.audio.mel_spec import MelSpec
@@ -22,6 +20,7 @@ from wavewn.bundle.contents import (
 )
 from wavewn.errors import BundleError, ConfigError
 from wavewn.nn.weight_norm import convert_state_dict
+from wavewn.torch_file import load_torch_file
 
 
 def load_checkpoint(path: str | os.PathLike[str], weights: Literal["ema", "raw"] = "ema") -> Bundle:
@@ -87,15 +86,12 @@ def _read_pickle(path: Path) -> Any:
         raise BundleError(f"{path}: expected a checkpoint, a .ckpt file; this is a folder")
     if not path.is_file():
         raise BundleError(f"{path}: no such file; check the path")
-    errors = (RuntimeError, EOFError, struct.error, OSError, ValueError, KeyError, IndexError)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch_file(path)
     except pickle.UnpicklingError:
-        # torch's own message advises to switch the protection off.
         raise BundleError(
             f"{path}: not a checkpoint of `wavewn train`, it is no torch file or holds more than "
             "tensors and plain values; pickled code is never run"
         ) from None
-    except (*errors, TypeError, AttributeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BundleError(f"{path}: cannot be read as a checkpoint ({first})") from None
+    except ValueError as error:
+        raise BundleError(f"{path}: cannot be read as a checkpoint ({error})") from None

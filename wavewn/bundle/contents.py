@@ -25,6 +25,7 @@ FIELDS: dict[str, type] = {
     "provenance": dict,
     "verdict": dict,
 }
+MEMORY = 1 << 28  # numbers in the rings of a stream, 1 GiB; honest models have below a million
 SILENCE_ATOL = 1e-3  # a float32 logarithm, taken once in the recipe and once here
 VERDICT: Mapping[str, Mapping[str, Any]] = {"float32": {"usable": True}}
 
@@ -97,6 +98,8 @@ def check_config(config: Any, where: str) -> tuple[WaveNetConfig, MelSpec]:
         settings, mel = wavenet_config(config["model"]), MelSpec.from_dict(config["mel"])
     except ConfigError as error:
         raise BundleError(f"{where}: {error}") from None
+    except OverflowError:  # a whole number that no float holds
+        raise BundleError(f"{where}: a number is beyond any machine") from None
     names = config["speakers"]
     if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise BundleError(f"{where}: speakers must be different names, got {names!r:.60}")
@@ -124,6 +127,9 @@ def check_state(
     """Check names and shapes against a model without memory, so that no config can claim it."""
     if settings.cycles * settings.layers_per_cycle > len(state):
         raise BundleError(f"{where}: has fewer tensors than the model has layers")
+    rows = (settings.kernel_size - 1) * sum(settings.dilations) + settings.longest_lag
+    if rows * settings.residual_channels > MEMORY:
+        raise BundleError(f"{where}: the model's sizes are beyond any machine: {rows} past samples")
     try:
         with torch.device("meta"):
             probe = WaveNet(settings, mel.n_mels, mel.hop_length, mel.log_floor)

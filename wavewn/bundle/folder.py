@@ -80,7 +80,7 @@ def save_bundle(
         (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
         (partial / WEIGHTS).write_bytes(save(stored))
         (partial / CARD).write_text(model_card(place.name, config), encoding="utf-8")
-        _replace(place, partial)
+        _replace(place, partial, force)
     except (OSError, TypeError, ValueError, SafetensorError) as error:
         raise BundleError(f"{folder}: the bundle cannot be written ({error})") from None
     finally:
@@ -147,10 +147,10 @@ def check_target(folder: Path, force: bool) -> None:
         raise BundleError(f"{folder} is not a bundle and is not replaced; choose another folder")
 
 
-def _replace(folder: Path, partial: Path) -> None:
+def _replace(folder: Path, partial: Path, force: bool) -> None:
     """Put `partial` in the place of `folder`, carrying over what is not ours to replace."""
-    if not folder.exists():
-        partial.rename(folder)
+    if not force or not folder.exists():
+        partial.rename(folder)  # fails where another process has been quicker
         return
     for entry in folder.iterdir():
         made_card = entry.name == CARD and MADE_CARD in entry.read_text("utf-8", "replace")
@@ -163,6 +163,9 @@ def _replace(folder: Path, partial: Path) -> None:
     try:
         partial.rename(folder)
     except OSError:
-        old.rename(folder)
+        if folder.exists():  # another process has been quicker, and its bundle is whole
+            shutil.rmtree(old)
+        else:
+            old.rename(folder)
         raise
     shutil.rmtree(old)

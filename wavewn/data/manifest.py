@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from wavewn.errors import DataError
+from wavewn.lock import lock
 
 FORMAT = 1
+JSON_ERRORS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 SPLITS = ("train", "valid", "test")
 
 
@@ -187,15 +189,27 @@ def save_manifest(
     contents["manifest.json"] = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            # surrogateescape keeps file names that are not UTF-8
-            (folder / f".{name}.partial").write_text(content, "utf-8", "surrogateescape")
-        (folder / "manifest.json").unlink(missing_ok=True)
-        for name in contents:
-            (folder / f".{name}.partial").replace(folder / name)
+        with lock(folder / ".manifest.lock"):
+            refuse_overwrite(folder, force)  # another process may have been quicker
+            _write(folder, contents)
     except OSError as error:
         raise DataError(f"cannot write a manifest to {folder}: {error}") from error
     return summary
+
+
+def _write(folder: Path, contents: dict[str, str]) -> None:
+    partials = {name: folder / f".{name}.partial" for name in contents}
+    try:
+        for name, content in contents.items():
+            # surrogateescape keeps file names that are not UTF-8
+            partials[name].write_text(content, "utf-8", "surrogateescape")
+        (folder / "manifest.json").unlink(missing_ok=True)
+        for name, partial in partials.items():
+            partial.replace(folder / name)
+    except OSError:
+        for partial in filter(Path.is_file, partials.values()):
+            partial.unlink()
+        raise
 
 
 def load_summary(folder: Path) -> Summary:
@@ -211,10 +225,13 @@ def load_summary(folder: Path) -> Summary:
                 f"{folder} holds a manifest of format {stored['format']}, expected {FORMAT}; "
                 f"run: wavewn prepare SOURCE --out {folder} --force"
             )
+        speakers, counts = stored["speakers"], stored["counts"]
+        if isinstance(speakers, str) or not all(isinstance(one, str) for one in speakers):
+            raise TypeError("speakers must be names")
         return Summary(
             created_from=stored["created_from"],
-            speakers=tuple(stored["speakers"]),
-            counts=stored["counts"],
+            speakers=tuple(speakers),
+            counts=dict(counts),
             hours=stored["hours"],
             sample_rates={int(rate): count for rate, count in stored["sample_rates"].items()},
             rejected=stored["rejected"],
@@ -225,7 +242,7 @@ def load_summary(folder: Path) -> Summary:
             f"no manifest in {folder} (expected {folder / 'manifest.json'}); "
             f"run: wavewn prepare SOURCE --out {folder}"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except JSON_ERRORS as error:
         raise DataError(
             f"{folder / 'manifest.json'} is damaged ({error}); "
             f"run: wavewn prepare SOURCE --out {folder} --force"
@@ -235,12 +252,13 @@ def load_summary(folder: Path) -> Summary:
 def _utterance(line: str, folder: Path) -> Utterance:
     row = json.loads(line)
     samples, sample_rate = row["samples"], row["sample_rate"]
-    if not (isinstance(samples, int) and isinstance(sample_rate, int)):
-        raise TypeError("samples and sample_rate must be whole numbers")
-    if samples < 1 or sample_rate < 1:
-        raise ValueError(f"samples {samples} and sample_rate {sample_rate} must be at least 1")
+    speaker, text = row.get("speaker", ""), row.get("text", "")
+    if [type(one) for one in (samples, sample_rate, speaker, text)] != [int, int, str, str]:
+        raise TypeError("samples and sample_rate must be whole numbers, speaker and text texts")
+    if not (1 <= samples <= 2**53 and 1 <= sample_rate <= 2**53):
+        raise ValueError("samples and sample_rate must be at least 1 and at most 2**53")
     path = Path(os.path.abspath(folder / row["audio"]))
-    return Utterance(path, samples, sample_rate, row.get("speaker", ""), row.get("text", ""))
+    return Utterance(path, samples, sample_rate, speaker, text)
 
 
 def load_manifest(folder: Path | str, split: str) -> list[Utterance]:
@@ -264,7 +282,7 @@ def load_manifest(folder: Path | str, split: str) -> list[Utterance]:
             continue
         try:
             utterances.append(_utterance(line, folder))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except JSON_ERRORS as error:
             raise DataError(
                 f"{file}, line {number}: expected audio, samples and sample_rate as JSON, "
                 f"got {line[:80]!r} ({error}); run wavewn prepare again"
