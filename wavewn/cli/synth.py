@@ -20,6 +20,7 @@ from wavewn.errors import AudioError, ConfigError, DataError, MelError, WavewnEr
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wavewn.engine.stream import Stream
     from wavewn.vocoder import Vocoder
 
 log = logging.getLogger(__name__)
@@ -225,14 +226,33 @@ def stream_file(
 
     Until the end the file is called `.NAME.partial`; it can be played at any time.
     """
-    from tqdm import tqdm
+    from wavewn.lock import lock
 
     [(job, mel)] = batch
     stream = vocoder.stream(
         speaker=speaker_of(args.speaker, vocoder), temperature=args.temperature, seed=args.seed
     )
     make_folder(job.target.parent)
-    partial = job.target.with_name(f".{job.target.name}.partial")
+    try:
+        with lock(job.target.with_name(f".{job.target.name}.lock")):
+            written, first_s = write_growing(job.target, mel, stream, vocoder.sample_rate)
+    except OSError as error:
+        raise AudioError(f"{job.target}: cannot be written ({error})") from None
+    latency = stream.latency_samples
+    more = (
+        f", latency {latency} samples ({1000 * latency / vocoder.sample_rate:.1f} ms), "
+        f"first audio after {1000 * first_s:.0f} ms"
+    )
+    return [(job, written, more)]
+
+
+def write_growing(
+    target: Path, mel: "Tensor", stream: "Stream", sample_rate: int
+) -> tuple[int, float]:
+    """Push a mel through a stream into `target`; return samples and seconds to the first."""
+    from tqdm import tqdm
+
+    partial = target.with_name(f".{target.name}.partial")
     began, first_s, written = time.perf_counter(), math.nan, 0
     try:
         with (
@@ -242,7 +262,7 @@ def stream_file(
         ):
             file.setnchannels(1)
             file.setsampwidth(2)
-            file.setframerate(vocoder.sample_rate)
+            file.setframerate(sample_rate)
             for chunk in (*mel.unsqueeze(0).split(STREAM_FRAMES, dim=-1), None):
                 audio = (
                     stream.finish(bar.update) if chunk is None else stream.push(chunk, bar.update)
@@ -254,17 +274,10 @@ def stream_file(
                 samples = (audio[0].cpu() * 32768).round().clamp(-32768, 32767).short()
                 file.writeframes(samples.numpy().astype("<i2").tobytes())
                 disk.flush()
-        os.replace(partial, job.target)
-    except OSError as error:
-        raise AudioError(f"{job.target}: cannot be written ({error})") from None
+        os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-    latency = stream.latency_samples
-    more = (
-        f", latency {latency} samples ({1000 * latency / vocoder.sample_rate:.1f} ms), "
-        f"first audio after {1000 * first_s:.0f} ms"
-    )
-    return [(job, written, more)]
+    return written, first_s
 
 
 def speaker_of(given: str | None, vocoder: "Vocoder") -> int | str | None:
