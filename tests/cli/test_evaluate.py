@@ -22,8 +22,10 @@ SPEECH_S = 0.6
 
 
 class FakeVocoder:
-    model = SimpleNamespace(settings=WaveNetConfig())
+    model = SimpleNamespace(settings=WaveNetConfig(), parameters=lambda: [torch.zeros(1234)])
     speakers = ("anna", "boris")
+    config = {"model": {"kind": "fake"}, "provenance": {"steps": 77}, "licence": "none <given>"}
+    engine = SimpleNamespace(name="pretence", device="cpu")
 
     def __init__(self, spec=SPEC):
         self.mel_spec = spec
@@ -81,6 +83,35 @@ def test_a_table_files_and_audio_come_out(evaluate, tmp_path, capsys):
     assert len((out / "evaluation.csv").read_text().splitlines()) == 1 + 3 * 2
     for system in ("recording", "noisy", "griffin-lim", "mu-law-256-0.85"):
         assert len(read_audio(out / system / "u1.wav")) == SPEECH_S * SPEC.sample_rate
+
+
+def test_a_page_shows_several_models_and_their_settings(evaluate, tmp_path, capsys):
+    out, page = tmp_path / "out", tmp_path / "new" / "page.html"
+    evaluate("a/noisy", "b/noisy", "--html", str(page), "--out", str(out), "--limit", "1")
+
+    text = page.read_text("utf-8")
+    assert text.count("<article") == 1 and text.count("<audio") == 1 + 4
+    for words in ("model noisy-2", "b/noisy", "1,234", "77", "none &lt;given&gt;", "pretence"):
+        assert f">{words}" in text or f", {words}" in text or f"engine {words}" in text
+    assert f"{page}: " in capsys.readouterr().out
+    assert list(json.loads((out / "evaluation.json").read_text())["means"]) == [
+        "noisy",
+        "noisy-2",
+        "griffin-lim",
+        "mu-law-256-0.85",
+    ]
+
+    evaluate("noisy", "--out", str(out), "--limit", "1", "--html")
+    assert (out / "evaluation.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_a_page_never_takes_the_place_of_a_model(evaluate, tmp_path):
+    (tmp_path / "voice.ckpt").write_text("precious")
+    with pytest.raises(ConfigError, match=r"ends in .html, got .*give the models before"):
+        evaluate("noisy", "--html", str(tmp_path / "voice.ckpt"))
+    assert (tmp_path / "voice.ckpt").read_text() == "precious"
+    with pytest.raises(DataError, match="choose another --html"):
+        evaluate("noisy", "--html", str(tmp_path / "voice.ckpt" / "page.html"))
 
 
 def test_a_speaker_chooses_the_recordings(evaluate, capsys):

@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wavewn.cli.synth import speaker_of
 
@@ -34,6 +34,14 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     verb.add_argument("--limit", type=int, help="only the first so many recordings")
     verb.add_argument("--seconds", type=float, help="only the beginning of each recording")
     verb.add_argument("--out", type=Path, help="folder for evaluation.json, .csv and the audio")
+    verb.add_argument(
+        "--html",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="also write a page to look at and listen to (evaluation.html in --out or here); "
+        "give the models first",
+    )
     verb.add_argument("--temperature", type=float, default=1.0, help="of the sampling (1)")
     verb.add_argument("--seed", type=int, default=0, help="of the sampling (0)")
     verb.add_argument(
@@ -55,6 +63,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     from wavewn.audio.io import write_audio
     from wavewn.errors import ConfigError
     from wavewn.evaluation.compare import compare, format_table, write_csv, write_json
+    from wavewn.evaluation.report import MAX_EXAMPLES, Example, make_page, write_page
 
     for option in ("batch", "limit"):
         value = getattr(args, option)
@@ -62,6 +71,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
             raise ConfigError(f"--{option} must be at least 1, got {value}")
     if args.seconds is not None and not args.seconds >= 0.5:
         raise ConfigError(f"--seconds must be at least 0.5, got {args.seconds:g}")
+    html = None if args.html is None else page_path(args.html, args.out)
     utterances = choose(args)
     vocoders = {
         name: wavewn.load(model, engine=args.engine, precision=args.precision, device=args.device)
@@ -76,38 +86,95 @@ def run_evaluate(args: argparse.Namespace) -> None:
         for clip in clips:
             write_audio(args.out / RECORDING / f"{clip.name}.wav", clip.audio, spec.sample_rate)
 
+    heard: dict[str, dict[str, Tensor]] = {clip.name: {} for clip in clips[:MAX_EXAMPLES]}
     with tqdm(total=len(clips) * len(systems), desc="evaluate", unit="copy") as bar:
 
         def keep(system: str, clip: "Clip", copy: "Tensor") -> None:
+            if html and clip.name in heard:
+                heard[clip.name][system] = copy
             if args.out:
                 write_audio(args.out / system / f"{clip.name}.wav", copy, spec.sample_rate)
             bar.update()
 
         result = compare(clips, systems, spec, batch=args.batch, on_copy=keep)
 
+    settings = {
+        "wavewn": wavewn.__version__,
+        "models": args.model,
+        "engine": args.engine,
+        "precision": args.precision,
+        "data": str(args.data),
+        "split": args.split,
+        "recordings": len(clips),
+        "seconds_of_each": args.seconds,
+        "temperature": args.temperature,
+        "seed": args.seed,
+        "speaker": args.speaker,
+        "mel": spec.to_dict(),
+    }
     if args.out:
-        settings = {
-            "wavewn": wavewn.__version__,
-            "models": args.model,
-            "engine": args.engine,
-            "precision": args.precision,
-            "data": str(args.data),
-            "split": args.split,
-            "recordings": len(clips),
-            "seconds_of_each": args.seconds,
-            "temperature": args.temperature,
-            "seed": args.seed,
-            "speaker": args.speaker,
-            "mel": spec.to_dict(),
-        }
         write_json(args.out / "evaluation.json", result, settings)
         write_csv(args.out / "evaluation.csv", result)
+    if html:
+        examples = [
+            Example(clip.name, clip.audio, heard[clip.name]) for clip in clips[:MAX_EXAMPLES]
+        ]
+        groups = page_settings(settings, vocoders, args.model)
+        write_page(html, make_page(result, examples, spec.sample_rate, groups))
     print(format_table(result))
     seconds = sum(clip.audio.shape[0] for clip in clips) / spec.sample_rate
     print(
         f"{len(clips)} recordings of {args.data} ({args.split}), {seconds:.1f} s; mean [95 % "
         f"bootstrap interval]" + (f"; all in {args.out}" if args.out else "")
     )
+    if html:
+        print(f"{html}: {html.stat().st_size / 1e6:.1f} MB to look at and listen to")
+
+
+def page_path(name: str, out: Path | None) -> Path:
+    """Return where the page goes, made sure of before any time is spent.
+
+    Raises:
+        ConfigError: The name is not that of a page: most likely it is a model.
+        DataError: There can be no such file.
+    """
+    from wavewn.errors import ConfigError, DataError
+
+    path = Path(name) if name else (out or Path()) / "evaluation.html"
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(
+            f"--html takes a file that ends in .html, got {name}; give the models before it"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}; choose another --html") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise DataError(f"cannot write {path}: no file can be there; choose another --html")
+    return path
+
+
+def page_settings(
+    settings: dict[str, Any], vocoders: "dict[str, Vocoder]", models: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Sort what an evaluation rests on under headings: each model, the run, the mel, versions."""
+    from wavewn.evaluation.report import versions
+
+    groups: dict[str, dict[str, Any]] = {}
+    for (name, vocoder), model in zip(vocoders.items(), models, strict=True):
+        groups[f"model {name}"] = {
+            "read from": model,
+            "kind": vocoder.config["model"]["kind"],
+            "parameters": f"{sum(one.numel() for one in vocoder.model.parameters()):,}",
+            "speakers": len(vocoder.speakers) or None,
+            **vocoder.config["provenance"],
+            "licence": vocoder.config["licence"],
+            "ran on": f"engine {vocoder.engine.name}, {vocoder.engine.device}",
+        }
+    groups["evaluation"] = {k: v for k, v in settings.items() if k not in ("mel", "models")}
+    groups["mel"] = settings["mel"]
+    groups["versions"] = versions()
+    return groups
 
 
 def name_models(models: list[str]) -> dict[str, str]:
