@@ -12,12 +12,15 @@ A batch also brings damage to the history that the model is fed, while the targe
 it runs freely it hears its own errors, and it must have learned to come back from them to what the
 mel says. Half of the crops carry noise all along, and in each some spans are dropped for noise: a
 model that has never been without the pitch pulses of the past cannot begin them.
+
+Where an acoustic model's mels are given, a crop begins where one of their frames does.
 Source: Valin & Skoglund 2019, "LPCNet", arXiv:1810.11846, section 3.4, for noise; spans are ours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, gcd
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from wavewn.audio.io import read_segment
 from wavewn.audio.mel import MelSpec, mel_spectrogram
+from wavewn.audio.mel_files import load_mel
 from wavewn.data.manifest import Utterance
 from wavewn.errors import DataError
 
@@ -64,6 +68,28 @@ class Batch:
             for tensor in (self.audio, self.mel, self.speaker, self.starts, self.keep, self.noise)
         )
         return Batch(audio, mel, speaker, starts, keep, noise, self.paths)
+
+
+@dataclass(frozen=True)
+class PredictedMel:
+    """A file with the mel that an acoustic model predicted; `predicted.py` pairs and checks them.
+
+    Attributes:
+        path: Of the mel.
+        frames: Those that have audio.
+    """
+
+    path: Path
+    frames: int
+
+    def read(self, first: int, frames: int, spec: MelSpec) -> Tensor:
+        """Read [bands, frames] from frame `first` on; outside the file is silence."""
+        whole = load_mel(self.path)
+        wanted = torch.full((whole.shape[0], frames), spec.log_floor)
+        begin, end = max(first, 0), min(first + frames, whole.shape[1])
+        if begin < end:
+            wanted[:, begin - first : end - first] = whole[:, begin:end]
+        return wanted
 
 
 def samples_at(utterance: Utterance, sample_rate: int) -> int:
@@ -136,6 +162,7 @@ class Crops(IterableDataset[Batch]):
         seed: Key of the generator.
         noise: Largest deviation of the noise for the history; see `draw_damage`.
         dropout: Share of the history that is dropped, likewise.
+        predicted: Mels by the path of their recording, instead of the recordings' own.
         start: First step.
         stride: Distance between two steps: the number of ranks.
 
@@ -156,18 +183,20 @@ class Crops(IterableDataset[Batch]):
         seed: int,
         noise: float = 0.0,
         dropout: float = 0.0,
+        predicted: Mapping[Path, PredictedMel] | None = None,
         start: int = 0,
         stride: int = 1,
     ) -> None:
         length = frames * spec.hop_length
-        self.utterances = [u for u in utterances if samples_at(u, spec.sample_rate) >= length]
+        self.spec, self.predicted = spec, predicted or {}
+        self.utterances = [u for u in utterances if self._samples(u) >= length]
         if not self.utterances:
             raise DataError(
                 f"none of {len(utterances)} utterances is as long as a crop of {frames} frames "
                 f"({length / spec.sample_rate:.2f} s); shorten data.frames"
             )
         self.speakers = {name: index for index, name in enumerate(speakers)}
-        self.spec, self.frames, self.batch_size = spec, frames, batch_size
+        self.frames, self.batch_size = frames, batch_size
         self.lead, self.look_ahead = lead, look_ahead
         self.seed, self.start, self.stride = seed, start, stride
         self.noise, self.dropout = noise, dropout
@@ -193,14 +222,25 @@ class Crops(IterableDataset[Batch]):
             [str(u.path) for u in chosen],
         )
 
+    def _samples(self, utterance: Utterance) -> int:
+        samples = samples_at(utterance, self.spec.sample_rate)
+        predicted = self.predicted.get(utterance.path)
+        return min(samples, predicted.frames * self.spec.hop_length) if predicted else samples
+
     def _crop(self, generator: np.random.Generator) -> tuple[Tensor, Tensor, bool, Utterance]:
         hop, rate = self.spec.hop_length, self.spec.sample_rate
         index = int(np.searchsorted(self.cumulative, generator.random(), side="right"))
         utterance = self.utterances[min(index, len(self.utterances) - 1)]
         length = self.frames * hop
-        begin = int(generator.integers(0, samples_at(utterance, rate) - length + 1))
+        predicted = self.predicted.get(utterance.path)
+        grid = 1 if predicted is None else hop
+        begin = grid * int(generator.integers(0, (self._samples(utterance) - length) // grid + 1))
         if generator.random() < START_SHARE:
             begin = 0
+        if predicted is not None:
+            wanted = self.lead + self.frames + self.look_ahead
+            mel = predicted.read(begin // hop - self.lead, wanted, self.spec)
+            return read_at(utterance, rate, begin, length), mel, begin == 0, utterance
         edge = ceil(max(self.spec.padding) / hop)  # frames whose window needs samples outside
         before = (self.lead + edge) * hop
         frames = self.lead + self.frames + self.look_ahead

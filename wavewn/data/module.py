@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from wavewn.audio.mel import MelSpec
 from wavewn.config import check_at_least
-from wavewn.data.crops import Batch, Crops, samples_at
+from wavewn.data.crops import Batch, Crops, PredictedMel, samples_at
 from wavewn.data.manifest import Utterance, load_manifest, load_summary
+from wavewn.data.predicted import pair_mels
 from wavewn.errors import ConfigError, DataError
 
 
@@ -20,6 +21,8 @@ class DataConfig:
 
     Attributes:
         manifest: Folder that `wavewn prepare` made.
+        mels: Folder with the mel that an acoustic model predicted for each recording, in a file of
+            the same name, from the current folder on; "" for the recordings' own mels.
         frames: Mel frames a crop.
         batch_size: Crops a batch, on each device.
         workers: Processes that read; 0 reads in the training process.
@@ -41,6 +44,7 @@ class DataConfig:
     valid_frames: int = 80
     valid_batch_size: int = 4
     valid_batches: int = 5
+    mels: str = ""
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "frames", "batch_size", "valid_frames", "valid_batch_size")
@@ -82,7 +86,9 @@ class CropsModule(LightningDataModule):
 
     Raises:
         ConfigError: `spec` asks for audio that went through a chain of its own.
-        DataError: The manifest is missing, broken or has nothing for training or validation.
+        DataError: The manifest is missing, broken or has nothing for training or validation, or
+            predicted mels do not belong to its recordings.
+        MelError: A predicted mel is none by `spec`.
     """
 
     def __init__(
@@ -113,6 +119,9 @@ class CropsModule(LightningDataModule):
                     f"{manifest} has no {split} utterances; run wavewn prepare again, "
                     "with more recordings or other --valid and --test"
                 )
+        self.predicted: dict[Path, PredictedMel] = {}
+        if settings.mels:
+            self.predicted = pair_mels([*self.train, *self.valid], Path(settings.mels), spec)
 
     def _crops(
         self,
@@ -137,6 +146,7 @@ class CropsModule(LightningDataModule):
             seed=seed,
             noise=noise,
             dropout=dropout,
+            predicted=self.predicted,
             start=start,
             stride=stride,
         )
@@ -166,8 +176,10 @@ class CropsModule(LightningDataModule):
         return self._at_most(self.valid, self.settings.valid_frames)
 
     def _at_most(self, utterances: list[Utterance], frames: int) -> int:
-        longest = max(samples_at(u, self.spec.sample_rate) for u in utterances)
-        return max(min(frames, longest // self.spec.hop_length), 1)
+        hop = self.spec.hop_length
+        lengths = {u.path: samples_at(u, self.spec.sample_rate) // hop for u in utterances}
+        lengths |= {p: self.predicted[p].frames for p in lengths if p in self.predicted}
+        return max(min(frames, max(lengths.values())), 1)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Endless batches from the trainer's step on."""
