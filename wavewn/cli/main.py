@@ -15,13 +15,23 @@ import wavewn
 from wavewn.cli.doctor import add_doctor
 from wavewn.cli.evaluate import add_evaluate
 from wavewn.cli.export import add_export
+from wavewn.cli.inspect import add_inspect
 from wavewn.cli.prepare import add_prepare
 from wavewn.cli.quickstart import add_quickstart
 from wavewn.cli.synth import add_synth
 from wavewn.cli.train import add_train
 from wavewn.errors import WavewnError
 
-VERBS = (add_train, add_prepare, add_export, add_synth, add_evaluate, add_quickstart, add_doctor)
+VERBS = (
+    add_train,
+    add_prepare,
+    add_export,
+    add_synth,
+    add_inspect,
+    add_evaluate,
+    add_quickstart,
+    add_doctor,
+)
 
 MISTAKE = 2
 INTERRUPTED = 128 + 2  # SIGINT
