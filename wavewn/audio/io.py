@@ -5,6 +5,7 @@ file is an `AudioError` that says what to do. Written files never wrap around at
 never appear half: they are written beside their place and renamed.
 """
 
+import contextlib
 import os
 import uuid
 from dataclasses import dataclass
@@ -70,8 +71,7 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int | None = None) -> 
     with _open(path) as file:
         rate = file.samplerate
         expected = file.frames
-        # The length of a variable bit rate is a guess.
-        estimated = file.format == "MP3" or expected == UNKNOWN
+        estimated = file.format == "MP3"  # the length of a variable bit rate is a guess
         blocks: list[np.ndarray] = []
         length = 0 if estimated else expected
         while length <= LONGEST and len(block := _read(file, path, BLOCK // file.channels)):
@@ -172,7 +172,8 @@ def write_audio(
             f"{form} know {subtype or 'this encoding'} at {sample_rate} Hz?"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _open(path: str | os.PathLike[str]) -> soundfile.SoundFile:
@@ -190,6 +191,12 @@ def _open(path: str | os.PathLike[str]) -> soundfile.SoundFile:
     if file.frames == 0:
         file.close()
         raise AudioError(f"{path}: the file holds no samples, only a header; record it again")
+    if file.frames == UNKNOWN:
+        file.close()
+        raise AudioError(
+            f"{path}: the header does not tell the length, as when a program writes into a pipe; "
+            "convert the file again, for example with ffmpeg"
+        )
     if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
         rate = file.samplerate
         file.close()

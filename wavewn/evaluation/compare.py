@@ -5,6 +5,7 @@ copy of the recording stand in one table. Intervals are percentile bootstraps ov
 with a fixed seed: the same rows always give the same figures.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -12,6 +13,7 @@ import logging
 import math
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -260,10 +262,12 @@ def _without_nan(value: Any) -> Any:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # nobody else's
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise DataError(f"cannot write {path}: {error}") from error

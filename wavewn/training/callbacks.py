@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -181,13 +181,14 @@ class WholeFiles(TorchCheckpointIO):
     ) -> None:
         """Write `checkpoint` to `path`, whole or not at all."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(checkpoint, partial)
             os.replace(partial, path)
         except (OSError, RuntimeError) as error:  # torch says RuntimeError of a full disk
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise TrainingError(
                 f"{path}: cannot be written ({str(error):.80}); free some space, then --resume"
             ) from None

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from wavewn.bundle import Bundle, load_bundle, load_checkpoint
 from wavewn.config import wavenet_config
 from wavewn.data.module import CropsModule
 from wavewn.errors import ConfigError, TrainingError
+from wavewn.lock import lock
 from wavewn.nn.weight_norm import load_state
 from wavewn.shipped import shipped
 from wavewn.training.callbacks import (
@@ -72,8 +74,10 @@ def train(
         ConfigError: The recipe contradicts the corpus, the checkpoint or the machine, or `out`
             cannot be written.
         DataError: The manifest or a recording is not usable.
-        TrainingError: `out` holds another training, or the loss is not finite any more.
+        TrainingError: `out` holds another training, the disk is full, or the loss is not finite
+            any more.
         Interrupted: Ctrl-C; the training was saved.
+        WavewnError: Another process is training into `out`.
     """
     last = out / "checkpoints" / "last.ckpt"
     checkpoint = _find_checkpoint(last, resume)
@@ -120,9 +124,10 @@ def train(
     saving = Checkpoints(last, recipe.checkpoint_every)
     beside += [*callbacks, saving, best]
     trainer = _make_trainer(recipe, out, beside)
-    if trainer.is_global_zero:
-        _write_recipe(recipe, out / "recipe.yaml", folder)
-    with warnings.catch_warnings(), saving.ctrl_c():
+    writer = lock(out / ".lock") if trainer.is_global_zero else nullcontext()
+    with writer, warnings.catch_warnings(), saving.ctrl_c():
+        if trainer.is_global_zero:
+            _write_recipe(recipe, out / "recipe.yaml", folder)
         # Ours is resumable by its construction, and a second worker would not be used.
         warnings.filterwarnings("ignore", ".*dataloader is not resumable.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
