@@ -11,6 +11,7 @@ from wavewn.nn.linear_prediction import (
     SMALLEST_SCALE,
     LinearPredictor,
     PitchPredictor,
+    aperiodicity,
     damaged_residual,
     lag_weights,
     predict,
@@ -107,8 +108,8 @@ def test_damage_works_on_the_logarithm_of_the_residual():
 def test_long_term_prediction_hears_lags_from_the_shortest_to_the_longest_alone():
     longest, frames, hop = 32, 6, 10
     predictor = PitchPredictor(3, longest)
-    weights = predictor(torch.randn(1, frames, 3))
-    assert weights.shape == (1, frames, 32 - 4 + 1)
+    weights, gain = predictor(torch.randn(1, frames, 3))
+    assert weights.shape == (1, frames, 32 - 4 + 1) and gain.shape == (1, frames, 1)
     impulse = torch.zeros(1, frames * hop)
     impulse[0, 5] = 1
     answer = predict(impulse, weights, shortest_lag(longest))[0]
@@ -121,13 +122,30 @@ def test_long_term_prediction_hears_lags_from_the_shortest_to_the_longest_alone(
 def test_the_long_term_predictor_is_stable_however_sure_it_is():
     projected = torch.zeros(1, 1, 30)
     projected[..., 13], projected[..., -1] = 1e3, 1e3
-    weights = lag_weights(projected)[0, 0]
-    assert weights[13] == weights.max() and 0.99 < weights.sum() <= 1 + 1e-6
+    weights, gain = lag_weights(projected)
+    assert gain == 1
+    assert weights[0, 0, 13] == weights.max() and 0.99 < weights.sum() <= 1 + 1e-6
     assert (weights > 0).sum() == BLUR  # the chosen lag and its neighbours
     projected[..., -1] = -1e3
-    assert lag_weights(projected).sum() == 0
-    random = lag_weights(5 * torch.randn(50, 1, 200))
-    assert (random >= 0).all() and random.sum(-1).max() < 1
+    assert lag_weights(projected)[1] == 0
+    weights, gain = lag_weights(5 * torch.randn(50, 1, 200))
+    assert (weights >= 0).all() and (gain * weights.sum(-1, keepdim=True)).max() < 1
+
+
+def test_a_tone_has_no_aperiodicity_at_its_period_and_much_elsewhere():
+    longest, hop = 64, 20
+    tone = torch.sin(torch.arange(200) * 2 * torch.pi / 40)[None]
+
+    def at(*lags):
+        weights = torch.zeros(1, 10, 64 - 8 + 1)
+        for lag in lags:
+            weights[..., longest - lag] = 1 / len(lags)
+        return aperiodicity(tone, weights, longest)[0, 64 // hop + 1 :]
+
+    assert at(40).max() < 1e-4
+    assert_close(at(20), torch.full((6,), 4.0), rtol=1e-3, atol=0)
+    assert at(36, 40, 44).min() > 0.01  # a broad choice is worse than the right one
+    assert aperiodicity(0 * tone, torch.ones(1, 10, 57), longest).max() == 0
 
 
 def test_the_predictors_own_density_is_scipys_logistic():

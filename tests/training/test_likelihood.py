@@ -207,7 +207,7 @@ def test_the_predictor_is_fitted_before_the_network_and_helps(recipe_file, data)
         levels = module.model.levels(batch.audio)
         heard = module.hear(levels, batch)
         assert heard.location.shape == heard.scale.shape == levels.shape
-        return module.predictor_loss(levels, heard, batch.starts).item()
+        return module.predictor_loss(batch, levels, heard).item()
 
     assert alone(data.training_crops().batch) < alone(None) - 0.5
 

@@ -63,6 +63,7 @@ class Workspace:
         self.lags = self.longest - shortest_lag(self.longest) + 1 if settings.longest_lag else 0
         self.residuals = new(batch, self.longest + hop)  # likewise
         self.lag_weights = new(batch, self.lags, 1)
+        self.gain = new(batch)
         self.coefficients = new(batch, self.order, 1)
         self.scale = new(batch)
         self.before = new(batch, 1, settings.condition.channels)
@@ -136,8 +137,9 @@ class Workspace:
             self.coefficients.copy_(coefficients.transpose(1, 2))
             self.scale.copy_(scale[:, 0, 0])
         if weights.pitch is not None:
-            lags = lag_weights(affine(now, weights.pitch))
+            lags, gain = lag_weights(affine(now, weights.pitch))
             self.lag_weights.copy_(lags.transpose(1, 2))
+            self.gain.copy_(gain[:, 0, 0])
         both = torch.cat([self.before, now], dim=1)
         self.before.copy_(now)
         if weights.upsample is not None:
@@ -177,7 +179,7 @@ class Workspace:
                 if self.lags:
                     window = self.residuals[:, t : t + self.lags].unsqueeze(1)
                     repeated = torch.bmm(window, self.lag_weights)[:, 0]
-                    prediction = short + self.scale * repeated[:, 0]
+                    prediction = short + self.scale * self.gain * repeated[:, 0]
                     features = torch.cat([features, repeated], dim=1)
             else:
                 features = head.features(level)

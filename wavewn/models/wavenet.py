@@ -116,12 +116,14 @@ class Heard:
         condition: [batch, 1 + F, channels], frames, the one before the first included.
         location: [batch, F * hop_length], what the linear prediction expects, or None without it.
         scale: Likewise, how far from it the sample may lie.
+        lags: [batch, F, lags], weights of the long-term prediction, or None without it.
     """
 
     features: Tensor
     condition: Tensor
     location: Tensor | None = None
     scale: Tensor | None = None
+    lags: Tensor | None = None
 
 
 class WaveNet(nn.Module):
@@ -252,10 +254,12 @@ class WaveNet(nn.Module):
         heard = residual if damage is None else damaged_residual(residual, *damage)
         features = residual_features(F.pad(heard[:, :-1], (1, 0)))
         if self.pitch is not None:
-            weights = self.pitch(condition[:, 1:])
-            repeated = predict(heard, weights, shortest_lag(self.settings.longest_lag))
-            prediction = prediction + scale * repeated
+            lags, gain = self.pitch(condition[:, 1:])
+            repeated = predict(heard, lags, shortest_lag(self.settings.longest_lag))
+            gain = gain.expand(-1, -1, self.hop_length).flatten(1)
+            prediction = prediction + scale * gain * repeated
             features = torch.cat([features, repeated[..., None]], dim=-1)
+            return Heard(features, condition, prediction, scale, lags)
         return Heard(features, condition, prediction, scale)
 
     def answer(self, heard: Heard) -> Tensor:

@@ -12,12 +12,19 @@ the loudness come from the mel at frame rate, and the samples' network is left w
 (0.03 nats), and what it then generates is worse (STOI 0.555 against 0.610).
 
 With lags, the residual is predicted in its turn from one pitch period before, as speech coders
-do, and the network's distribution moves by g r(t), too:
+do, and the network's distribution moves by g b r(t), too:
 
     r(t) = sum_l w_l e(t - l)          l = longest // 8 .. longest
 
-The network hears r(t). All w_l are positive and their sum stays below one, so that
-1 / (1 - sum w_l z^-l) is stable and makes voice out of noise.
+The network hears r(t). The w_l are positive and sum to one at most, the gain b is below one, so
+that 1 / (1 - b sum w_l z^-l) is stable and makes voice out of noise.
+
+Pitch is most of what we hear and next to nothing of the likelihood, in which the lags do not move:
+after 2,500 steps of it three voiced frames in ten had the right one within a semitone. So the loss
+also asks that w predicts the samples themselves, in which low harmonics are loud (`aperiodicity`):
+two in three after 1,000 steps more, and V/UV F1 of the generated voice went from 0 to 0.54
+(2026-11-22). The correlation of a frame with its past will not do: it is as high for a broad choice
+of lags.
 
 Coefficients are learned by maximum likelihood; no analysis of the mel is made. Within a frame they
 are constant. The likelihood of p(t) + g r(t) and g alone is part of the loss: the network could
@@ -37,6 +44,7 @@ from torch import Tensor, nn
 from wavewn.errors import ConfigError
 
 LOG_SCALE = -5.0  # natural logarithm of a typical residual in speech: where training starts
+FAINT = 1e-4  # energy of a frame below which nobody asks for its pitch
 SMALLEST_SCALE = 2.0**-14  # two steps of 16-bit audio
 SHARPNESS = 4.0  # of the choice among lags
 BLUR = 7  # neighbouring lags that share a choice: mels do not tell a period to the sample
@@ -79,7 +87,7 @@ class PitchPredictor(nn.Module):
         super().__init__()
         self.projection = nn.Linear(channels, longest - shortest_lag(longest) + 2)
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """[batch, frames, channels] to what `lag_weights` gives; float32 under autocast, too."""
         with torch.autocast(frames.device.type, enabled=False):
             return lag_weights(self.projection(frames.float()))
@@ -90,12 +98,19 @@ def shortest_lag(longest: int) -> int:
     return longest // 8
 
 
-def lag_weights(projected: Tensor) -> Tensor:
-    """Read a projection [..., lags + 1]: a choice among the lags, the longest first, and a gain."""
-    gain = 0.5 + 0.5 * torch.tanh(projected[..., -1:])
+def lag_weights(projected: Tensor) -> tuple[Tensor, Tensor]:
+    """Read the projection of frames.
+
+    Args:
+        projected: [batch, frames, lags + 1].
+
+    Returns:
+        Weights of the lags [batch, frames, lags], the longest first, positive and together at most
+        one; gains [batch, frames, 1] between 0 and 1.
+    """
     choice = torch.softmax(SHARPNESS * projected[..., :-1], dim=-1)
     padded = nn.functional.pad(choice, (BLUR // 2, BLUR // 2))
-    return gain * padded.unfold(-1, BLUR, 1).mean(-1)
+    return padded.unfold(-1, BLUR, 1).mean(-1), 0.5 + 0.5 * torch.tanh(projected[..., -1:])
 
 
 def predictor_of(projected: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,3 +170,20 @@ def predictor_log_prob(level: Tensor, location: Tensor, scale: Tensor) -> Tensor
     """Log density of levels under the logistic distribution that the predictors give, float32."""
     z = (level - location) / scale
     return -z - 2 * nn.functional.softplus(-z) - scale.log()
+
+
+def aperiodicity(levels: Tensor, weights: Tensor, longest: int) -> Tensor:
+    """Energy of a frame that is left when its own past, some lags before, is taken away.
+
+    Args:
+        levels: [batch, frames * hop_length].
+        weights: [batch, frames, lags].
+        longest: Longest lag.
+
+    Returns:
+        Share of the frame's energy, [batch, frames]: 0 in a steady tone, about 1 in noise. Of no
+        meaning where the longest lag reaches beyond the beginning.
+    """
+    left = levels - predict(levels, weights, shortest_lag(longest))
+    energy, rest = (x.unflatten(1, (weights.shape[1], -1)).square().sum(-1) for x in (levels, left))
+    return rest / (energy + FAINT)

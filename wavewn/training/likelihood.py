@@ -14,6 +14,7 @@ Moving averages, stopping and checkpoints are callbacks.
 import math
 import os
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from wavewn.config import WaveNetConfig
 from wavewn.data.crops import Batch
 from wavewn.errors import ConfigError, TrainingError
 from wavewn.models.wavenet import Heard, WaveNet
-from wavewn.nn.linear_prediction import predictor_log_prob
+from wavewn.nn.linear_prediction import aperiodicity, predictor_log_prob
 from wavewn.nn.weight_norm import (
     InitReport,
     apply_weight_norm,
@@ -35,7 +36,8 @@ from wavewn.nn.weight_norm import (
 )
 from wavewn.training.recipe import OptimiserConfig, Recipe
 
-PREDICTOR_SHARE = 0.3  # of its likelihood in the loss: see nn/linear_prediction.py
+PREDICTOR_SHARE = 0.3  # of the linear prediction in the loss: see nn/linear_prediction.py
+PITCH_SHARE = 10.0  # of the aperiodicity in that
 FORMAT = 1  # of what a checkpoint holds under "wavewn"
 
 
@@ -114,7 +116,7 @@ def fit_predictor(module: "Likelihood", batches: Callable[[int], Batch]) -> None
         optimiser.param_groups[0]["lr"] = settings.lr * factor
         batch = batches(step)
         levels = model.levels(batch.audio)
-        loss = module.predictor_loss(levels, module.hear(levels, batch), batch.starts)
+        loss = module.predictor_loss(batch, levels, module.hear(levels, batch))
         if not bool(loss.isfinite()):
             raise TrainingError(
                 f"the predictor's loss is {loss.item()} at step {step} of its fit, "
@@ -182,10 +184,16 @@ class Likelihood(LightningModule):
         with torch.autocast(levels.device.type, enabled=False):
             return self._mean(self.model.head.log_prob(parameters.float(), levels), starts)
 
-    def predictor_loss(self, levels: Tensor, heard: Heard, starts: Tensor) -> Tensor:
-        """Mean negative log density of the linear prediction alone, float32."""
+    def predictor_loss(self, batch: Batch, levels: Tensor, heard: Heard) -> Tensor:
+        """Mean negative log density of the linear prediction alone, and aperiodicity; float32."""
         assert heard.location is not None and heard.scale is not None
-        return self._mean(predictor_log_prob(levels, heard.location, heard.scale), starts)
+        log_prob = predictor_log_prob(levels, heard.location, heard.scale)
+        loss = self._mean(log_prob, batch.starts)
+        if heard.lags is None:
+            return loss
+        longest = self.recipe.model.longest_lag
+        begun = ceil(longest / self.recipe.mel.hop_length)  # frames without a whole past
+        return loss + PITCH_SHARE * aperiodicity(levels, heard.lags, longest)[:, begun:].mean()
 
     def _mean(self, log_prob: Tensor, starts: Tensor) -> Tensor:
         position = torch.arange(log_prob.shape[1], device=log_prob.device)
@@ -202,7 +210,7 @@ class Likelihood(LightningModule):
         self.log("loss/train", loss, prog_bar=True, batch_size=len(batch.paths))
         if heard.location is None:
             return loss
-        alone = self.predictor_loss(levels, heard, batch.starts)
+        alone = self.predictor_loss(batch, levels, heard)
         self.log("loss/predictor", alone, batch_size=len(batch.paths))
         return loss + PREDICTOR_SHARE * alone
 

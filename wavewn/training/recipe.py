@@ -205,6 +205,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{path}: {' '.join(str(error).split())[:300]}") from None
     parts = parsed.as_dict()
     parts.pop("config")
+    empty = [name for name in ("ema_decay", "checkpoint_every", "seed") if parts[name] is None]
+    if empty:
+        raise ConfigError(f"{path}: {empty[0]} must be a number, got nothing")
     try:
         return Recipe(
             data=DataConfig(**parts.pop("data")),
