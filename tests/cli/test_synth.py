@@ -1,11 +1,14 @@
 """`wavewn synth` gives the samples of `wavewn.load`, one file or many, at once or as a stream."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 import wavewn
 from wavewn.audio.io import read_audio, write_audio
+from wavewn.audio.mel_presets import PRESETS
 from wavewn.cli.main import main
 
 RATE = 16000
@@ -68,6 +71,32 @@ def test_many_files_sound_as_each_alone(voice, recording, mels, tmp_path):
     for source, name in ((mels / "zip.npz", "zip"), (recording, "noise")):
         assert synth(voice, source, "-o", tmp_path / "alone.wav", "--seed", 3, "--force") == 0
         assert (tmp_path / "alone.wav").read_bytes() == (out / f"{name}.wav").read_bytes()
+
+
+def test_a_mel_of_another_definition_is_converted(voice, spec, mels, tmp_path, monkeypatch):
+    log10 = dataclasses.replace(spec, log_base="10", mean=-2.0, scale=0.5)
+    monkeypatch.setitem(PRESETS, "other", log10)
+    np.save(tmp_path / "other.npy", (np.load(mels / "long.npy").T / np.log(10) + 2) / 0.5)
+
+    assert synth(voice, mels / "long.npy", "-o", tmp_path / "a.wav") == 0
+    other = tmp_path / "other.npy"
+    assert synth(voice, other, "-o", tmp_path / "b.wav", "--mel-from", "other") == 0
+
+    a, b = (read_audio(tmp_path / name) for name in ("a.wav", "b.wav"))
+    assert float((a == b).float().mean()) > 0.9  # rounding may tip a draw
+
+
+def test_a_mel_that_only_looks_right_is_refused_with_what_it_looks_like(
+    voice, mels, tmp_path, capsys
+):
+    mel = np.clip(np.load(mels / "long.npy"), -4, None)
+    np.save(tmp_path / "clipped.npy", mel)
+
+    assert synth(voice, tmp_path / "clipped.npy", "-o", tmp_path / "out") == 2
+
+    error = capsys.readouterr().err
+    assert "clipped.npy" in error and "rest at -4, and silence is -11.513" in error
+    assert "it is likely normalised to [-4, 4]" in error
 
 
 def test_a_stream_writes_the_same_file_and_says_its_latency(voice, mels, tmp_path, capsys):
@@ -152,6 +181,8 @@ def test_a_broken_file_stops_no_others(voice, mels, tmp_path, capsys, caplog):
         (lambda mels: [mels / "none.npy", "-o", mels], "no such file or folder"),
         (lambda mels: [mels / "empty", "-o", mels], "holds neither mel files nor recordings"),
         (lambda mels: [mels / "long.npy", mels / "long.npz", "-o", mels], "would both become"),
+        (lambda mels: [mels / "long.npy", "-o", mels, "--mel-from", "taco"], "no mel preset is"),
+        (lambda mels: [mels / "long.npy", "-o", mels, "--mel-from", "tacotron2"], "expected 80"),
         (lambda mels: [mels / "long.npy", "-o", mels, "--batch", 0], "--batch must be at least 1"),
         (lambda mels: [mels / "long.npy", "-o", mels / "notes.txt"], "cannot write to"),
         (lambda mels: [mels / "long.npy", "-o", mels, "--speaker", "clara"], "no speaker 'clara'"),

@@ -54,10 +54,9 @@ def add_synth(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     verb.add_argument("--seed", type=int, default=0, help="of the sampling, for every file (0)")
     verb.add_argument("--temperature", type=float, default=1.0, help="of the sampling (1)")
     verb.add_argument("--speaker", help="name or number of the voice")
+    verb.add_argument("--stream", action="store_true", help="write the audio as it comes")
     verb.add_argument(
-        "--stream",
-        action="store_true",
-        help="push a few frames at a time and write the audio as it comes",
+        "--mel-from", metavar="PRESET", help="convert mel files of this definition (tacotron2)"
     )
     verb.add_argument("--batch", type=int, default=8, help="files synthesized at once (8)")
     verb.add_argument("--force", action="store_true", help="replace files that are there")
@@ -73,6 +72,8 @@ def run_synth(args: argparse.Namespace) -> None:
 
     if args.batch < 1:
         raise ConfigError(f"--batch must be at least 1, got {args.batch}")
+    if args.mel_from is not None:
+        wavewn.MelSpec.preset(args.mel_from)  # its name is checked though no mel file may come
     jobs = make_jobs(args.input, args.out, args.force)
     vocoder = wavewn.load(
         args.model, engine=args.engine, precision=args.precision, device=args.device
@@ -81,7 +82,7 @@ def run_synth(args: argparse.Namespace) -> None:
     broken: list[WavewnError] = []
     samples, took_s = 0, 0.0
     for first in range(0, len(jobs), size):
-        batch, problems = read_inputs(jobs[first : first + size], vocoder)
+        batch, problems = read_inputs(jobs[first : first + size], vocoder, args.mel_from)
         if problems and len(jobs) == 1:
             raise problems[0]
         broken += problems
@@ -153,31 +154,31 @@ def make_jobs(inputs: list[Path], out: Path, force: bool) -> list[Job]:
 
 
 def read_inputs(
-    jobs: list[Job], vocoder: "Vocoder"
+    jobs: list[Job], vocoder: "Vocoder", mel_from: str | None
 ) -> "tuple[list[tuple[Job, Tensor]], list[WavewnError]]":
     """Read the mels of some jobs; return them, and what is wrong with the others."""
     good: list[tuple[Job, Tensor]] = []
     bad: list[WavewnError] = []
     for job in jobs:
         try:
-            good.append((job, read_input(job.source, vocoder)))
+            good.append((job, read_input(job.source, vocoder, mel_from)))
         except (AudioError, MelError) as error:
             bad.append(error)
     return good, bad
 
 
-def read_input(path: Path, vocoder: "Vocoder") -> "Tensor":
-    """Read a mel file, or take the mel of a recording: [bands, frames].
+def read_input(path: Path, vocoder: "Vocoder", mel_from: str | None = None) -> "Tensor":
+    """Read a mel file (of the preset `mel_from`), or take a recording's mel: [bands, frames].
 
     Raises:
         MelError: The file is not a mel that the vocoder can read.
         AudioError: The file is no recording, or shorter than a frame.
     """
     from wavewn.audio.io import read_audio
-    from wavewn.audio.mel_files import load_mel
+    from wavewn.audio.mel_intake import read_mel
 
     if path.suffix.lower() in MEL_SUFFIXES:
-        return load_mel(path, vocoder.mel_spec)
+        return read_mel(path, vocoder.mel_spec, mel_from)
     audio = read_audio(path, vocoder.sample_rate)
     if vocoder.mel_spec.frames(audio.shape[0]) == 0:
         raise AudioError(
