@@ -11,10 +11,11 @@ Two conveniences are resolved before parsing. `mel` may be the name of a preset,
 import dataclasses
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
 from lightning.pytorch import Trainer
@@ -201,13 +202,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     parser = _make_parser(values["model"])
     try:
         parsed = parser.parse_args(["--config", json.dumps(values, default=str), *arguments])
-    except ArgumentError as error:
+    except (ArgumentError, OverflowError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())[:300]}") from None
     parts = parsed.as_dict()
     parts.pop("config")
-    empty = [name for name in ("ema_decay", "checkpoint_every", "seed") if parts[name] is None]
-    if empty:
-        raise ConfigError(f"{path}: {empty[0]} must be a number, got nothing")
+    groups = {"data.": DataConfig, "optimiser.": OptimiserConfig, "clips.": ClipsConfig}
+    for where, owner in {"": Recipe, **groups}.items():
+        _check_given(owner, parts[where[:-1]] if where else parts, f"{path}: {where}")
     try:
         return Recipe(
             data=DataConfig(**parts.pop("data")),
@@ -219,6 +220,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except OverflowError:
+        raise ConfigError(f"{path}: a number is beyond any machine") from None
+
+
+def _check_given(owner: type, values: Mapping[str, Any], where: str) -> None:
+    """Refuse null where no setting may be null; jsonargparse lets it pass."""
+    for name, hint in get_type_hints(owner).items():
+        if values[name] is None and NoneType not in get_args(hint):
+            raise ConfigError(f"{where}{name} must have a value, got null")
 
 
 def _resolve(values: dict[str, Any], arguments: list[str], path: Path) -> dict[str, Any]:
