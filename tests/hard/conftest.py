@@ -31,8 +31,11 @@ def ceiling():
 
 
 @pytest.fixture
-def full_disk():
+def full_disk(monkeypatch):
     """Let every file end after `FULL_AT` bytes, as on a disk that is full."""
+    # what is imported now would leave half its bytecode, and break every process after this one
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_AT, before[1]))
     yield
