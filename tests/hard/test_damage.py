@@ -1,5 +1,8 @@
 """Files that were cut, bit-flipped or scribbled over: a `WavewnError` or a good answer, no more."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import soundfile
@@ -126,8 +129,6 @@ def test_a_damaged_bundle_is_read_or_refused(name, data, damaged, model, spec, t
 @HARD
 @given(data=st.data())
 def test_a_damaged_checkpoint_is_read_or_refused(data, damaged, model, spec, tmp_path_factory):
-    import dataclasses
-
     path = tmp_path_factory.getbasetemp() / "damaged.ckpt"
     recipe = {"model": dataclasses.asdict(model.settings), "mel": spec.to_dict()}
     ours = {"format": 1, "recipe": recipe, "speakers": [], "step": 3, "ema": model.state_dict()}
@@ -165,8 +166,6 @@ def test_any_tree_is_a_recipe_or_refused(tree, tmp_path_factory, capsys):
 @HARD
 @given(field=st.sampled_from(["model", "mel", "speakers", "verdict", "provenance"]), value=TREES)
 def test_any_field_of_a_bundle_is_checked(field, value, model, spec, tmp_path_factory):
-    import json
-
     folder = tmp_path_factory.getbasetemp() / "fields"
     save_bundle(folder, model, spec, force=folder.exists())
     config = json.loads((folder / "config.json").read_text())
