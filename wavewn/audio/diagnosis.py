@@ -43,8 +43,7 @@ class Figures:
     Attributes:
         low: Smallest value.
         high: Largest value.
-        mean: Of all values.
-        deviation: Standard deviation of all values.
+        mean: Of all values; `deviation` likewise.
         quantiles: By their share of the values.
         resting_at: The lowest value where many rest there, as on a floor; else None.
         resting_share: Share of the lowest value.
@@ -104,8 +103,7 @@ class Diagnosis:
     """What a mel looks like.
 
     Attributes:
-        bands: Number of bands, by the layout that was found.
-        frames: Likewise.
+        bands: Number of bands, by the layout that was found; `frames` likewise.
         figures: None where no frame is finite.
         scale: The likely meaning of a value.
         findings: The first is about the scale.
@@ -159,7 +157,7 @@ def upright(mel: Tensor, n_mels: int | None = None) -> tuple[Tensor, Finding | N
         return mel.T, Finding("transposed", True, came, remedy)
     bins = first if first in BINS else last
     if bins in BINS:
-        text = f"{came}, and an n_fft of {2 * (bins - 1)} has {bins} bins"
+        text = f"{came}, the bins of an n_fft of {2 * (bins - 1)}"
         finding = Finding("a spectrogram without mel bands", False, text, "apply the mel filters")
         return mel if bins == first else mel.T, finding
     if first in known:  # both are
@@ -282,11 +280,11 @@ def _fit(rows: Tensor, name: str, scale: Scale, sure: bool) -> Fit:
     except MelError as error:
         return Fit(name, "no", str(error))
     figures = measure(without_affine(rows, spec).numpy())
-    normalised = spec.mean != 0 or spec.scale != 1
     base = spec.log_base or "e"  # every preset takes a logarithm
-    wanted = {"e": "natural log", "10": "log10"}[base]
-    other = scale not in (wanted, "unknown") and not (normalised and scale == "normalised")
-    if other and (sure or scale not in ("log10", "natural log")):
+    wanted = "natural log" if base == "e" else "log10"
+    wanted = wanted if (spec.mean, spec.scale) == (0, 1) else "normalised"
+    unclear = not sure and (scale, wanted) == ("log10", "natural log")  # or a noisy recording
+    if scale not in (wanted, "unknown") and not unclear:
         return Fit(name, "no", f"its values are {wanted}, these look {scale}")
     loudest = figures.quantiles[0.99] * NATS[base]
     above_db = 20 / math.log(10) * (loudest - noise_levels(spec)[0]) / spec.power
@@ -296,5 +294,6 @@ def _fit(rows: Tensor, name: str, scale: Scale, sure: bool) -> Fit:
     at = figures.resting_at
     if at is not None and not _is(at, floor_of(spec)):
         return Fit(name, "no", f"its silence is {floor_of(spec):.5g}, the values rest at {at:.5g}")
-    silence = "it never rests" if at is None else f"its silence, {at:.5g}, is where values rest"
-    return Fit(name, "maybe" if at is None else "yes", f"{silence}; {level}")
+    if at is None:
+        return Fit(name, "maybe", f"no silence to compare; {level}")
+    return Fit(name, "yes", f"its silence, {at:.5g}, is where values rest; {level}")

@@ -79,11 +79,12 @@ def refuse_unlike(mel: Tensor, spec: MelSpec) -> None:
 
 
 def convertible(diagnosis: Diagnosis, spec: MelSpec) -> list[str]:
-    """Name the presets that a mel fits and whose definition converts to `spec`.
+    """Name the presets, other than `spec`, that a mel fits and whose definition converts to it.
 
     Values that lie under a floor may still stand in the way; `MelSpec.convert` says so.
     """
-    return [name for name in diagnosis.fitting() if not obstacles(PRESETS[name], spec)]
+    others = [name for name in diagnosis.fitting() if PRESETS[name] != spec]
+    return [name for name in others if not obstacles(PRESETS[name], spec)]
 
 
 def _unlike(mel: Tensor, spec: MelSpec) -> str | None:

@@ -47,13 +47,17 @@ def run_inspect(args: argparse.Namespace) -> None:
     """Inspect one file and print the report."""
     import torch
 
+    report: Report
     with torch.no_grad():
         model = open_model(args.against).mel if args.against else None
-        report = {"path": str(args.file)} | inspect_path(args.file, model, args.audio)
+        report = {"path": str(args.file), **inspect_path(args.file, model, args.audio)}
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
         return
     print(f"{report.pop('path')}: {report.pop('kind')}")
+    report.pop("fits not", None)  # many lines; who wants them takes --json
+    if "fits" in report:
+        report["fits"] = by_reason(report["fits"])
     for name, value in report.items():
         for line in render(value):
             print(f"  {name:<12} {line}")
@@ -236,6 +240,14 @@ def inspect_audio(path: Path, model: "MelSpec | None") -> Report:
     return report
 
 
+def by_reason(fits: Mapping[str, str]) -> dict[str, str]:
+    """Join the names that have one reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in fits.items():
+        names.setdefault(reason, []).append(name)
+    return {", ".join(several): reason for reason, several in names.items()}
+
+
 def render(value: Any) -> list[str]:
     """Give the lines that a person reads of a part of the report."""
     if isinstance(value, Mapping):
@@ -243,10 +255,10 @@ def render(value: Any) -> list[str]:
             sure = "" if value["sure"] else "likely "
             remedy = f"; {value['remedy']}" if value["remedy"] else ""
             return [f"{sure}{value['what']} ({value['evidence']}){remedy}"]
-        return [f"{key}: {' '.join(render(inner))}" for key, inner in value.items()]
+        return [f"{key}: {'; '.join(render(inner))}" for key, inner in value.items()]
     if isinstance(value, (list, tuple)):
         lines = [line for inner in value for line in render(inner)]
-        return lines if any(isinstance(inner, Mapping) for inner in value) else [", ".join(lines)]
+        return lines if any(" " in line for line in lines) else [", ".join(lines) or "none"]
     if isinstance(value, bool) or value is None:
-        return [{True: "yes", False: "no", None: "unknown"}[value]]
+        return [{True: "yes", False: "no", None: "none"}[value]]
     return [f"{value:.5g}" if isinstance(value, float) else str(value)]
