@@ -69,6 +69,8 @@ def test_all_verbs_are_shown():
         "export",
         "synth",
         "evaluate",
+        "doctor",
+        "inspect",
     }
 
 
