@@ -8,6 +8,7 @@ import torch
 
 import wavewn
 from wavewn.audio.io import read_audio, write_audio
+from wavewn.audio.mel_convert import grid_shift
 from wavewn.audio.mel_presets import PRESETS
 from wavewn.cli.main import main
 
@@ -84,6 +85,26 @@ def test_a_mel_of_another_definition_is_converted(voice, spec, mels, tmp_path, m
 
     a, b = (read_audio(tmp_path / name) for name in ("a.wav", "b.wav"))
     assert float((a == b).float().mean()) > 0.9  # rounding may tip a draw
+
+
+def test_audio_of_a_mel_on_another_grid_is_moved_to_its_recordings_place(
+    voice, spec, mels, tmp_path, monkeypatch, capsys
+):
+    other = dataclasses.replace(spec, grid="centred")
+    monkeypatch.setitem(PRESETS, "other", other)
+    late = grid_shift(other, spec)
+    assert late > 0
+
+    source = mels / "long.npy"
+    assert synth(voice, source, "-o", tmp_path / "a.wav") == 0
+    assert synth(voice, source, "-o", tmp_path / "b.wav", "--mel-from", "other") == 0
+    a, b = (read_audio(tmp_path / name) for name in ("a.wav", "b.wav"))
+    assert a.shape == b.shape and bool((b[:-late] == a[late:]).all()) and not b[-late:].any()
+
+    capsys.readouterr()
+    assert synth(voice, source, "-o", tmp_path / "c.wav", "--mel-from", "other", "--stream") == 0
+    assert f"{late} samples behind its recording" in capsys.readouterr().out
+    assert bool((read_audio(tmp_path / "c.wav") == a).all())
 
 
 def test_a_mel_that_only_looks_right_is_refused_with_what_it_looks_like(

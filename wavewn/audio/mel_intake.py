@@ -31,7 +31,9 @@ def read_mel(path: str | os.PathLike[str], spec: MelSpec, preset: str | None = N
         path: As in `load_mel`.
         spec: The mel that is wanted.
         preset: Name of the definition that the file has, if it is another than `spec`. Its mels
-            may then lie as [frames, bands], and the mel is converted.
+            may then lie as [frames, bands], and the mel is converted. Differences that are
+            confined (`Obstacle.bounded`) are accepted with a warning; a model that reads such a
+            mel of another grid speaks late or early, and `shift_audio` puts that right.
 
     Returns:
         [bands, frames], float32.
@@ -49,10 +51,21 @@ def read_mel(path: str | os.PathLike[str], spec: MelSpec, preset: str | None = N
             return mel
         mel = bands_first(mel, source.n_mels).contiguous()
         refuse_unlike(mel, source)
-        return source.convert(mel, to=spec)
+        return accepting(source, spec).convert(mel, to=spec)
     except MelError as error:
         claim = f" as a mel of {preset}" if preset else ""
         raise MelError(f"{path}{claim}: {error}") from None
+
+
+def accepting(source: MelSpec, spec: MelSpec) -> MelSpec:
+    """Take from `spec` what differs in a confined way, if nothing else stands in the way."""
+    found = obstacles(source, spec)
+    if not all(one.bounded for one in found):
+        return source
+    for one in found:
+        if one.field != "grid":  # the audio will be moved
+            logger.warning("converted all the same: %s differs, %s", one.field, one.reason)
+    return dataclasses.replace(source, **{one.field: getattr(spec, one.field) for one in found})
 
 
 def refuse_unlike(mel: Tensor, spec: MelSpec) -> None:

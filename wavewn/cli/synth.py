@@ -195,7 +195,9 @@ def synthesize_files(
     import torch
     from tqdm import tqdm
 
+    import wavewn
     from wavewn.audio.io import write_audio
+    from wavewn.audio.mel_convert import shift_audio
 
     spec = vocoder.mel_spec
     lengths = [mel.shape[1] for _, mel in batch]
@@ -214,8 +216,12 @@ def synthesize_files(
     done = []
     for row, (job, _), frames in zip(audio, batch, lengths, strict=True):
         samples = frames * spec.hop_length
+        sound = row[:samples]
+        if args.mel_from is not None and job.source.suffix.lower() in MEL_SUFFIXES:
+            moved = shift_audio(sound, wavewn.MelSpec.preset(args.mel_from), spec)[:samples]
+            sound = torch.nn.functional.pad(moved, (0, samples - len(moved)))
         make_folder(job.target.parent)
-        write_audio(job.target, row[:samples], vocoder.sample_rate)
+        write_audio(job.target, sound, vocoder.sample_rate)
         done.append((job, samples, ""))
     return done
 
@@ -227,6 +233,8 @@ def stream_file(
 
     Until the end the file is called `.NAME.partial`; it can be played at any time.
     """
+    import wavewn
+    from wavewn.audio.mel_convert import grid_shift
     from wavewn.lock import lock
 
     [(job, mel)] = batch
@@ -240,9 +248,13 @@ def stream_file(
     except OSError as error:
         raise AudioError(f"{job.target}: cannot be written ({error})") from None
     latency = stream.latency_samples
+    late = 0
+    if args.mel_from is not None and job.source.suffix.lower() in MEL_SUFFIXES:
+        late = grid_shift(wavewn.MelSpec.preset(args.mel_from), vocoder.mel_spec)
     more = (
         f", latency {latency} samples ({1000 * latency / vocoder.sample_rate:.1f} ms), "
         f"first audio after {1000 * first_s:.0f} ms"
+        + (f", {late} samples behind its recording, as the frame grids differ" if late else "")
     )
     return [(job, written, more)]
 
