@@ -155,6 +155,9 @@ def test_where_an_utterance_is_cut_samples_count_once_the_prediction_is_whole(re
 def test_a_crop_without_a_scored_sample_is_refused(run, recipe_file, tmp_path):
     with pytest.raises(ConfigError, match="data.frames is 1 frames .50 samples.*take longer"):
         run(recipe_file, tmp_path, "--data.frames", "1", *PREDICTED)
+    lag = ["--model.longest_lag", "120"]  # three frames
+    with pytest.raises(ConfigError, match="3 frames .150 samples.*once 150 others precede it"):
+        run(recipe_file, tmp_path, "--data.frames", "3", *PREDICTED, *lag)
 
 
 def test_noise_reaches_the_history_and_not_the_targets(recipe, data):

@@ -154,16 +154,18 @@ class Likelihood(LightningModule):
         spec = recipe.mel
         self.model = WaveNet(settings, spec.n_mels, spec.hop_length, spec.log_floor)
         apply_weight_norm(self.model)
-        self.unscored = 2 * settings.prediction_order
+        self.unscored = 2 * settings.prediction_order  # samples
+        self.begun = ceil(settings.longest_lag / spec.hop_length)  # frames without a whole past
         self.files: list[str] = []
 
     def check_crop(self, frames: int, name: str) -> None:
         """Raise ConfigError where a crop is too short for any of its samples to be scored."""
-        samples = frames * self.recipe.mel.hop_length
-        if samples <= self.unscored:
+        hop_length = self.recipe.mel.hop_length
+        samples, needed = frames * hop_length, max(self.unscored, self.begun * hop_length)
+        if samples <= needed:
             raise ConfigError(
                 f"{name} is {frames} frames ({samples} samples), but a sample counts once "
-                f"{self.unscored} others precede it; take longer crops"
+                f"{needed} others precede it; take longer crops"
             )
 
     def hear(self, levels: Tensor, batch: Batch) -> Heard:
@@ -191,9 +193,8 @@ class Likelihood(LightningModule):
         loss = self._mean(log_prob, batch.starts)
         if heard.lags is None:
             return loss
-        longest = self.recipe.model.longest_lag
-        begun = ceil(longest / self.recipe.mel.hop_length)  # frames without a whole past
-        return loss + PITCH_SHARE * aperiodicity(levels, heard.lags, longest)[:, begun:].mean()
+        left = aperiodicity(levels, heard.lags, self.recipe.model.longest_lag)[:, self.begun :]
+        return loss + PITCH_SHARE * left.mean()
 
     def _mean(self, log_prob: Tensor, starts: Tensor) -> Tensor:
         position = torch.arange(log_prob.shape[1], device=log_prob.device)
