@@ -2,7 +2,8 @@
 
 Every file has the seed of `--seed`, and a row's audio does not depend on the other rows of its
 batch: a file sounds the same whatever else is on the command line, streamed or not, and the same
-as from `Vocoder.synthesize` with that seed.
+as from `Vocoder.synthesize` with that seed. The lag of `late_samples` is taken out
+of whole files; a stream only says it.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from wavewn.errors import AudioError, ConfigError, DataError, MelError, WavewnEr
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wavewn.audio.mel_spec import MelSpec
     from wavewn.engine.stream import Stream
     from wavewn.vocoder import Vocoder
 
@@ -188,6 +190,16 @@ def read_input(path: Path, vocoder: "Vocoder", mel_from: str | None = None) -> "
     return vocoder.mel(audio)[0]
 
 
+def late_samples(job: Job, spec: "MelSpec", mel_from: str | None) -> int:
+    """How far audio lags behind its recording, because its mel came on another frame grid."""
+    from wavewn.audio.mel_convert import grid_shift
+    from wavewn.audio.mel_presets import preset
+
+    if mel_from is None or job.source.suffix.lower() not in MEL_SUFFIXES:
+        return 0
+    return grid_shift(preset(mel_from), spec)
+
+
 def synthesize_files(
     batch: "list[tuple[Job, Tensor]]", vocoder: "Vocoder", args: argparse.Namespace
 ) -> list[tuple[Job, int, str]]:
@@ -195,9 +207,7 @@ def synthesize_files(
     import torch
     from tqdm import tqdm
 
-    import wavewn
     from wavewn.audio.io import write_audio
-    from wavewn.audio.mel_convert import shift_audio
 
     spec = vocoder.mel_spec
     lengths = [mel.shape[1] for _, mel in batch]
@@ -216,12 +226,10 @@ def synthesize_files(
     done = []
     for row, (job, _), frames in zip(audio, batch, lengths, strict=True):
         samples = frames * spec.hop_length
-        sound = row[:samples]
-        if args.mel_from is not None and job.source.suffix.lower() in MEL_SUFFIXES:
-            moved = shift_audio(sound, wavewn.MelSpec.preset(args.mel_from), spec)[:samples]
-            sound = torch.nn.functional.pad(moved, (0, samples - len(moved)))
+        late = late_samples(job, spec, args.mel_from)
         make_folder(job.target.parent)
-        write_audio(job.target, sound, vocoder.sample_rate)
+        moved = torch.nn.functional.pad(row[:samples], (-late, late))
+        write_audio(job.target, moved, vocoder.sample_rate)
         done.append((job, samples, ""))
     return done
 
@@ -233,8 +241,6 @@ def stream_file(
 
     Until the end the file is called `.NAME.partial`; it can be played at any time.
     """
-    import wavewn
-    from wavewn.audio.mel_convert import grid_shift
     from wavewn.lock import lock
 
     [(job, mel)] = batch
@@ -248,9 +254,7 @@ def stream_file(
     except OSError as error:
         raise AudioError(f"{job.target}: cannot be written ({error})") from None
     latency = stream.latency_samples
-    late = 0
-    if args.mel_from is not None and job.source.suffix.lower() in MEL_SUFFIXES:
-        late = grid_shift(wavewn.MelSpec.preset(args.mel_from), vocoder.mel_spec)
+    late = late_samples(job, vocoder.mel_spec, args.mel_from)
     more = (
         f", latency {latency} samples ({1000 * latency / vocoder.sample_rate:.1f} ms), "
         f"first audio after {1000 * first_s:.0f} ms"

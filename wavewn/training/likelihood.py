@@ -73,28 +73,26 @@ def initialise(
 
     Args:
         module: Its model is changed.
-        batch: Of crops that start anywhere.
+        batch: Of crops that start anywhere, with an undamaged history.
         batches: The batch of a step; with it a linear prediction is fitted alone first, so that
             the stack never hears residuals of a wrong scale.
     """
     model = module.model
     settings = model.settings
 
-    def hear(batch: Batch) -> Heard:
-        speaker = batch.speaker if settings.speakers else None
-        lead = model.condition.lead
-        return model.hear(model.levels(batch.audio), batch.mel, speaker, lead, batch.starts)
+    def hear() -> Heard:
+        return module.hear(model.levels(batch.audio), batch)
 
     def scale(name: str, channels: int) -> Tensor | float:
         return output_scale(settings, name, channels)
 
     # Rows that see the zeros before the crop are not counted, but half of it always is.
     skip_left = min(model.receptive_field / batch.audio.shape[1], 0.5)
-    report = data_dependent_init(model, lambda: hear(batch), scale=scale, skip_left=skip_left)
+    report = data_dependent_init(model, hear, scale=scale, skip_left=skip_left)
     if batches is not None and model.predictor is not None:
         fit_predictor(module, batches)
     with torch.no_grad():
-        heard = hear(batch)
+        heard = hear()
     rest = data_dependent_init(model, lambda: model.answer(heard), scale=scale, skip_left=skip_left)
     report.layers += rest.layers
     report.dead |= rest.dead
