@@ -96,6 +96,10 @@ class StreamState:
 
     def __post_init__(self) -> None:
         """Check what was passed in."""
+        self.check()
+
+    def check(self) -> None:
+        """Raise StateError unless every tensor has the shape and dtype above, contiguous."""
         batch = self.buffer.shape[0] if self.buffer.dim() else 0
         _check("buffer", self.buffer, (batch, self.layout.size), torch.float32, self.buffer.device)
         for name in ("clock", "seed", "stream"):

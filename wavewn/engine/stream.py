@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from wavewn.engine.reference import ReferenceEngine
+from wavewn.engine.call import Engine, expect
 from wavewn.errors import EngineError, ShapeError, StateError
 from wavewn.state import StreamState
 
@@ -37,7 +37,7 @@ class Stream:
 
     def __init__(
         self,
-        engine: ReferenceEngine,
+        engine: Engine,
         batch: int = 1,
         *,
         speaker: Tensor | None = None,
@@ -73,20 +73,27 @@ class Stream:
         self._state = state
         self.finished = False
 
-    def push(self, mel: Tensor, progress: Callable[[int], None] | None = None) -> Tensor:
+    def push(
+        self,
+        mel: Tensor,
+        progress: Callable[[int], None] | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
         """Hear mel frames.
 
         Args:
             mel: [batch, bands, frames], or [bands, frames] where batch is 1; frames may be 0.
             progress: Told 1 after each frame of audio.
+            out: A buffer of the caller's, float32, one axis, at least batch * samples long, into
+                whose beginning the audio is written, row after row.
 
         Returns:
-            [batch, samples] float32: what is newly determined.
+            [batch, samples] float32: what is newly determined; a view of `out` where it is given.
 
         Raises:
             EngineError: The stream is finished, or NaN came in or came up.
             MelError: The vocoder's check found that the mel is of another kind.
-            ShapeError: The mel has another shape.
+            ShapeError: The mel has another shape, or `out` does not serve.
         """
         if self.finished:
             raise EngineError("the stream is finished; make a new one for the next utterance")
@@ -108,10 +115,17 @@ class Stream:
             speaker=self.speaker,
             temperature=self.temperature,
             progress=progress,
+            out=None if out is None else self._room(out, rows.shape[2]),
         )
 
-    def finish(self, progress: Callable[[int], None] | None = None) -> Tensor:
+    def finish(
+        self, progress: Callable[[int], None] | None = None, out: Tensor | None = None
+    ) -> Tensor:
         """End the utterance: give what is still due; the total is frames * hop_length.
+
+        Args:
+            progress: As in `push`.
+            out: As in `push`.
 
         Returns:
             [batch, samples] float32; a second call, or a push after it, is an EngineError.
@@ -120,6 +134,17 @@ class Stream:
         silence = torch.full(
             (self._state.batch, weights.n_mels, self.engine.look_ahead), weights.mel_silence
         )
-        audio = self.push(silence, progress)
+        audio = self.push(silence, progress, out)
         self.finished = True
         return audio
+
+    def _room(self, out: Tensor, frames: int) -> Tensor:
+        """Return the beginning of `out` as the audio that so many mel frames will give."""
+        if not isinstance(out, Tensor):
+            raise ShapeError("out must be a tensor; torch.from_numpy(array) shares its memory")
+        batch = self._state.batch
+        samples = self.engine.due_frames(self._state, frames) * self.engine.weights.hop_length
+        wanted = batch * samples
+        length = max(out.shape[0] if out.dim() == 1 else 0, wanted)
+        expect("out", out, (length,), torch.float32, self.engine.device)
+        return out[:wanted].view(batch, samples)

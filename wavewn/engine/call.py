@@ -1,0 +1,178 @@
+"""A call of an engine: what all engines offer, and what all of them refuse in the same words.
+
+An engine checks a call whole before it touches the state, in this order: temperature, state, mel,
+speaker, levels or `out`. A call that raises leaves the state as it was.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from wavewn.engine.weights import WaveNetWeights
+from wavewn.errors import EngineError, ShapeError, StateError
+from wavewn.models.heads import Head
+from wavewn.state import StateLayout, StreamState
+
+
+class Engine(Protocol):
+    """Runs streams of one WaveNet.
+
+    Several threads may call one engine at once, each with a state of its own.
+
+    Attributes:
+        name: Such as "reference".
+        precision: Of weights and products; states and audio are float32 in every engine.
+        device: Where states, mels and audio live.
+        weights: What it runs.
+        layout: Of its states.
+        look_ahead: Mel frames that it hears before the first sounds.
+        head: Turns parameters and noise into samples.
+    """
+
+    name: str
+    precision: str
+    device: torch.device
+    weights: WaveNetWeights
+    layout: StateLayout
+    look_ahead: int
+    head: Head
+
+    def due_frames(self, state: StreamState, frames: int) -> int:
+        """Frames of audio that so many mel frames more will give (of the row that gives most)."""
+
+    def generate(
+        self,
+        state: StreamState,
+        mel: Tensor,
+        *,
+        speaker: Tensor | None = None,
+        temperature: float = 1.0,
+        progress: Callable[[int], None] | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Hear mel frames and give the samples that they determine.
+
+        Args:
+            state: Of this engine's `layout`, on its device; advanced in place.
+            mel: [batch, bands, frames], float32; frames may be 0.
+            speaker: int64 [batch] where the model knows speakers.
+            temperature: Of the head; 0 takes the likeliest.
+            progress: Told 1 after each frame of audio.
+            out: Receives the audio and is returned: contiguous, shaped as below. What it holds
+                after an error is not defined.
+
+        Returns:
+            [batch, due frames * hop_length] float32 in [-1, 1]. A row that began later than
+            others is silent while it looks ahead: its audio lies at the end.
+
+        Raises:
+            EngineError: NaN came in or came up; the row and the place are named.
+            ShapeError: `mel`, `speaker` or `out` is not as said.
+            StateError: The state is of another kind, or another call is using it.
+        """
+
+    def parameters(
+        self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
+    ) -> Tensor:
+        """Give the head's parameters of each sample, given the true levels before it.
+
+        The state advances as if these levels had been drawn.
+
+        Args:
+            state: As in `generate`.
+            mel: As in `generate`.
+            levels: [batch, due frames * hop_length], float32.
+            speaker: As in `generate`.
+
+        Returns:
+            [batch, due frames * hop_length, parameters of the head].
+        """
+
+
+def due_frames(state: StreamState, frames: int, look_ahead: int) -> int:
+    """See `Engine.due_frames`."""
+    ahead = int(state.view("ahead").max())
+    return max(ahead + frames - look_ahead, 0)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise EngineError unless it is a number from 0 on."""
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise EngineError(f"temperature must be 0 or more, got {temperature}")
+
+
+def check_call(
+    engine: Engine, state: StreamState, mel: Tensor, speaker: Tensor | None = None
+) -> None:
+    """Refuse what does not belong to this engine or to each other; see `Engine.generate`."""
+    check_state(engine, state)
+    bands, known = engine.weights.n_mels, engine.weights.settings.speakers
+    frames = mel.shape[2] if mel.dim() == 3 else 0
+    expect("mel", mel, (state.batch, bands, frames), torch.float32, engine.device)
+    if not bool(mel.isfinite().all()):
+        row, _, frame = (~mel.isfinite()).nonzero()[0].tolist()
+        raise EngineError(f"mel holds NaN or infinity in row {row}, frame {frame}")
+    if (speaker is not None) != bool(known):
+        raise ShapeError(f"the model knows {known} speakers; pass speaker exactly if any")
+    if speaker is not None:
+        expect("speaker", speaker, (state.batch,), torch.int64, engine.device)
+        if bool(((speaker < 0) | (speaker >= known)).any()):
+            raise ShapeError(f"speaker must lie in 0 to {known - 1}, got {speaker.tolist()}")
+
+
+def check_state(engine: Engine, state: StreamState) -> None:
+    """Raise StateError unless a state is of this engine's model and device, and stands whole."""
+    if state.layout is not engine.layout and state.layout != engine.layout:
+        raise StateError("the state is of another model: its layout is not this engine's")
+    if state.device != engine.device:
+        raise StateError(f"the state is on {state.device}, the engine on {engine.device}")
+    state.check()
+    hop, wait = engine.weights.hop_length, engine.look_ahead
+    for clock, ahead in zip(
+        state.clock.tolist(), state.view("ahead")[:, 0, 0].tolist(), strict=True
+    ):
+        whole = clock >= 0 and clock % hop == 0 and ahead.is_integer()
+        if not whole or not (ahead == wait or (clock == 0 and 0 <= ahead < wait)):
+            raise StateError("the state's clock and look-ahead contradict each other; reset it")
+
+
+def check_levels(levels: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    """Raise unless forced levels are of this shape and finite."""
+    expect("levels", levels, shape, torch.float32, device)
+    if not bool(levels.isfinite().all()):
+        row, sample = (~levels.isfinite()).nonzero()[0].tolist()
+        raise EngineError(f"levels hold NaN in row {row}, sample {sample}")
+
+
+def check_out(out: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    """Raise ShapeError unless audio of this shape can be written into `out` as it lies there."""
+    expect("out", out, shape, torch.float32, device)
+    if not out.is_contiguous():
+        raise ShapeError("out must be contiguous in memory; pass a buffer of its own")
+
+
+def not_a_number(row: int, sample: int) -> EngineError:
+    """Make the error of a head's parameter that is not finite.
+
+    Args:
+        row: Of the batch.
+        sample: Since the row's stream began.
+    """
+    return EngineError(
+        f"NaN or infinity came up in row {row} at sample {sample}; "
+        "the state is as before the call: is it damaged, or does the model overflow on this mel?"
+    )
+
+
+def expect(
+    name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Raise ShapeError unless a tensor has this shape, dtype and device."""
+    if tuple(value.shape) != shape or value.dtype != dtype or value.device != device:
+        raise ShapeError(
+            f"{name} must be {dtype} {list(shape)} on {device}, "
+            f"got {value.dtype} {list(value.shape)} on {value.device}"
+        )
