@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "bandwidth.hpp"
 #include "cpu.hpp"
 
 namespace nb = nanobind;
@@ -41,4 +42,7 @@ NB_MODULE(_native, module) {
         nb::arg("root") = "/",
         "Count the processors that affinity mask and cgroup quota leave to this process; `root` is "
         "where proc and sys are looked for.");
+    module.def("read_rate", &read_rate, nb::arg("bytes"), nb::arg("seconds"),
+               nb::arg("threads") = 1, nb::call_guard<nb::gil_scoped_release>(),
+               "Bytes a second that threads read, each from a block of so many bytes of its own.");
 }
