@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "wavewn"
 
 # Lowest first. A room imports from itself and from lower floors, never from its neighbours.
 FLOORS = [
-    {"errors"},
+    {"errors", "_native"},
     {"config", "shipped", "lock", "torch_file"},
     {"state", "noise", "audio"},
     {"nn"},
@@ -122,6 +123,65 @@ def test_a_planted_violation_is_found(path, source, expected):
 )
 def test_a_lawful_import_is_left_alone(path, source):
     assert violations(source, Path(path)) == []
+
+
+# What C++ includes: Python only in the bindings, torch nowhere, and in the files that are compiled
+# once for each instruction set nothing of C++'s library but these headers of plain C.
+SOURCES = sorted((PACKAGE / "csrc").glob("*.[ch]pp"))
+PLAIN_C = {"cfloat", "climits", "cmath", "cstddef", "cstdint", "cstring", "math.h"}
+
+
+def includes(source):
+    """Yield (name, whether it is one of ours) of every `#include`, whatever the spacing."""
+    for bracket, name in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)', source, re.MULTILINE):
+        yield name, bracket == '"'
+
+
+def foreign(source):
+    """List what a file of csrc includes of Python and torch."""
+    words = ("python", "nanobind", "pybind11", "torch", "aten", "c10")
+    return [name for name, _ in includes(source) if name.lower().split("/")[0].startswith(words)]
+
+
+def reached(name, folder=PACKAGE / "csrc"):
+    """Collect a file of csrc and all of ours that it includes, near and far."""
+    found, open_ends = set(), {name}
+    while open_ends:
+        name = open_ends.pop()
+        found.add(name)
+        ours = {other for other, is_ours in includes((folder / name).read_text()) if is_ours}
+        open_ends |= ours - found
+    return found
+
+
+def test_the_engine_knows_no_python_but_in_its_bindings_and_no_torch():
+    assert {path.name for path in SOURCES} >= {"bindings.cpp", "cpu.cpp"}
+
+    found = {path.name: foreign(path.read_text()) for path in SOURCES}
+
+    assert any(name == "nanobind/nanobind.h" for name in found.pop("bindings.cpp"))
+    assert {name: bad for name, bad in found.items() if bad} == {}
+    assert not any(
+        "torch" in name for name, _ in includes((PACKAGE / "csrc/bindings.cpp").read_text())
+    )
+
+
+@pytest.mark.parametrize("line", ["#include <Python.h>", "  # include <torch/extension.h>"])
+def test_a_planted_include_is_found(line):
+    assert len(foreign(f"// a file\n{line}\n#include <vector>\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "csrc").glob("kernel_*.cpp")), ids=lambda p: p.name
+)
+def test_a_kernel_shares_no_code_of_the_standard_library(path):
+    systems = set()
+    for name in reached(path.name):
+        systems |= {
+            name for name, ours in includes((PACKAGE / "csrc" / name).read_text()) if not ours
+        }
+
+    assert {name for name in systems - PLAIN_C if not name.endswith(".h")} == set()
 
 
 def fresh_process(program):

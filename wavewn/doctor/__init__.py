@@ -3,22 +3,22 @@
 Each check is a function that returns findings and never raises for something that is missing or
 broken: to say so is its work. A finding is `broken` only where wavewn cannot work without it.
 Packages are imported, not looked up: what is installed may not load.
+
+    finding.py    what a check says; whether a package loads
+    processor.py  the processor and the native engine
 """
 
-import importlib
-import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import wavewn
+from wavewn.doctor.finding import IMPORT_ERRORS, Finding, first_line, version_of, why_not
+from wavewn.doctor.processor import EXTENSION, check_cpu, check_native
 from wavewn.errors import WavewnError
 
 CORE = {  # import name: distribution
@@ -42,33 +42,9 @@ EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "hub": ("huggingface_hub",),
 }
-# What packages raise whose libraries are missing, or are built for another version of a neighbour.
-IMPORT_ERRORS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
-CPUINFO = Path("/proc/cpuinfo")
-VECTORS = ("neon", "asimd", "sve", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "i8mm")
-BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's name
 LITTLE_DISK_GB = 5.0  # a corpus and its checkpoints want more
 COMPILERS = {"C": ("CC", "cc", "gcc", "clang"), "C++": ("CXX", "c++", "g++", "clang++")}
 COMPILER_TIMEOUT_S = 20.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        group: Of which chapter of the report.
-        name: What was looked at.
-        status: "ok", "note" (wavewn works, but this does not) or "broken" (it does not work).
-        detail: Version, size, or the reason.
-        advice: What to do; empty where there is nothing to do.
-    """
-
-    group: str
-    name: str
-    status: Literal["ok", "note", "broken"]
-    detail: str
-    advice: str = ""
 
 
 def check_versions() -> list[Finding]:
@@ -120,6 +96,8 @@ def check_engines() -> list[Finding]:
     bundle = Bundle(model.eval().requires_grad_(False), spec, [], {})
     findings = []
     for name in ENGINES:
+        if name == "native" and why_not(EXTENSION) is not None:
+            continue  # check_native says why
         try:
             Vocoder(bundle, engine=name).synthesize(torch.full((1, 8, 2), spec.log_floor))
             findings.append(Finding("engines", name, "ok", "runs on the CPU"))
@@ -127,39 +105,6 @@ def check_engines() -> list[Finding]:
             advice = "pip install --force-reinstall torch"
             findings.append(Finding("engines", name, "broken", first_line(error), advice))
     return findings
-
-
-def check_cpu() -> list[Finding]:
-    """Read the instruction sets, and what they mean for the precision of trainings."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux lets a process ask
-        cores = os.cpu_count() or 1
-    findings = [Finding("cpu", "cores", "ok", f"{cores} for this process")]
-    try:
-        import torch
-
-        kernels = torch.backends.cpu.get_cpu_capability()
-        findings.append(Finding("cpu", "torch kernels", "ok", kernels))
-    except IMPORT_ERRORS as error:
-        findings.append(Finding("cpu", "torch kernels", "note", first_line(error)))
-    try:
-        flags = read_cpu_flags(CPUINFO.read_text("utf-8", "replace"))
-    except OSError:
-        flags = set()  # not Linux
-    if not flags:
-        reason = f"unknown: {CPUINFO} names no instruction sets"
-        advice = "if training is slow, compare with --trainer.precision 32-true"
-        return [*findings, Finding("cpu", "training precision", "note", reason, advice)]
-    found = [flag for flag in (*VECTORS, *BFLOAT16) if flag in flags]
-    findings.append(Finding("cpu", "instruction sets", "ok", ", ".join(found) or "none known"))
-    if any(flag in flags for flag in BFLOAT16):
-        precision = Finding("cpu", "training precision", "ok", "bf16-mixed is fast here")
-    else:
-        reason = "this CPU has no bfloat16 instructions, bf16-mixed is slow on it"
-        advice = "train with --trainer.precision 32-true"
-        precision = Finding("cpu", "training precision", "note", reason, advice)
-    return [*findings, precision]
 
 
 def check_gpu() -> list[Finding]:
@@ -192,7 +137,7 @@ def check_compilers() -> list[Finding]:
         given = os.environ.get(variable, "").split()[:1]  # it may carry options
         path = next((found for name in [*given, *names] if (found := shutil.which(name))), None)
         if path is None:
-            advice = "only for building pesq and for torch.compile; install gcc or clang"
+            advice = "only for installing wavewn and pesq and for torch.compile; gcc or clang"
             findings.append(Finding("compiler", language, "note", "none found", advice))
             continue
         try:
@@ -255,40 +200,10 @@ def check_extras() -> list[Finding]:
 CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_versions,
     check_engines,
+    check_native,
     check_cpu,
     check_gpu,
     check_compilers,
     check_disk,
     check_extras,
 )
-
-
-def why_not(module: str) -> str | None:
-    """Import a module; return None, or in one line why it cannot be used."""
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        return "is not installed" if error.name == module else f"does not load: {error}"
-    except IMPORT_ERRORS as error:
-        return f"does not load: {first_line(error)}"
-    return None
-
-
-def version_of(distribution: str) -> str:
-    """Look up the version of an installed package."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        module = sys.modules.get(distribution)
-        return str(getattr(module, "__version__", "of unknown version"))
-
-
-def read_cpu_flags(cpuinfo: str) -> set[str]:
-    """Collect what the first core says of itself; x86 writes "flags", ARM writes "Features"."""
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
-    return set(found[1].split()) if found else set()
-
-
-def first_line(error: BaseException) -> str:
-    """Say in one line what an exception says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,77 @@
+"""What the processor and the native engine can do here."""
+
+import importlib
+import os
+import re
+from pathlib import Path
+
+from wavewn.doctor.finding import IMPORT_ERRORS, Finding, first_line, why_not
+
+EXTENSION = "wavewn._native"
+CPUINFO = Path("/proc/cpuinfo")
+VECTORS = ("neon", "asimd", "sve", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "i8mm")
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's name
+
+
+def check_cpu() -> list[Finding]:
+    """Read the instruction sets, and what they mean for the precision of trainings."""
+    findings = [Finding("cpu", "cores", "ok", f"{usable_cpus()} for this process")]
+    try:
+        import torch
+
+        kernels = torch.backends.cpu.get_cpu_capability()
+        findings.append(Finding("cpu", "torch kernels", "ok", kernels))
+    except IMPORT_ERRORS as error:
+        findings.append(Finding("cpu", "torch kernels", "note", first_line(error)))
+    try:
+        flags = read_cpu_flags(CPUINFO.read_text("utf-8", "replace"))
+    except OSError:
+        flags = set()  # not Linux
+    if not flags:
+        reason = f"unknown: {CPUINFO} names no instruction sets"
+        advice = "if training is slow, compare with --trainer.precision 32-true"
+        return [*findings, Finding("cpu", "training precision", "note", reason, advice)]
+    found = [flag for flag in (*VECTORS, *BFLOAT16) if flag in flags]
+    findings.append(Finding("cpu", "instruction sets", "ok", ", ".join(found) or "none known"))
+    if any(flag in flags for flag in BFLOAT16):
+        precision = Finding("cpu", "training precision", "ok", "bf16-mixed is fast here")
+    else:
+        reason = "this CPU has no bfloat16 instructions, bf16-mixed is slow on it"
+        advice = "train with --trainer.precision 32-true"
+        precision = Finding("cpu", "training precision", "note", reason, advice)
+    return [*findings, precision]
+
+
+def check_native() -> list[Finding]:
+    """Ask the native engine's extension for itself and for each instruction set."""
+    problem = why_not(EXTENSION)
+    if problem is not None:
+        advice = "install g++ or clang, then wavewn again; the reference engine does without"
+        return [Finding("native engine", "extension", "note", problem, advice)]
+    native = importlib.import_module(EXTENSION)
+    file = str(getattr(native, "__file__", EXTENSION))
+    findings = [Finding("native engine", "extension", "ok", file)]
+    for name, reason in native.instruction_sets():
+        if name == "amx" and not reason:
+            reason = native.request_amx()  # the system may refuse what the processor has
+        if reason:
+            findings.append(Finding("native engine", name, "note", reason))
+        else:
+            findings.append(Finding("native engine", name, "ok", "runs here"))
+    return findings
+
+
+def usable_cpus() -> int:
+    """Count the processors of this process: its affinity mask, its cgroup's quota."""
+    if why_not(EXTENSION) is None:
+        return int(importlib.import_module(EXTENSION).usable_cpus())
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux lets a process ask
+        return os.cpu_count() or 1
+
+
+def read_cpu_flags(cpuinfo: str) -> set[str]:
+    """Collect what the first core says of itself; x86 writes "flags", ARM writes "Features"."""
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
+    return set(found[1].split()) if found else set()
