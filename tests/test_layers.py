@@ -22,7 +22,7 @@ FLOORS = [
     {"engine"},
     {"vocoder"},
     {"wavewn"},  # the public names, which lead to any room below
-    {"training", "evaluation", "studies", "doctor"},
+    {"training", "evaluation", "studies", "doctor", "bench"},
     {"cli"},
 ]
 

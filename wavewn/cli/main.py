@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import wavewn
+from wavewn.cli.bench import add_bench
 from wavewn.cli.doctor import add_doctor
 from wavewn.cli.evaluate import add_evaluate
 from wavewn.cli.export import add_export
@@ -29,6 +30,7 @@ VERBS = (
     add_synth,
     add_inspect,
     add_evaluate,
+    add_bench,
     add_quickstart,
     add_doctor,
 )

@@ -1,0 +1,1 @@
+"""Speed: what is measured, beside what, and against which bound."""
