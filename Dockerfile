@@ -5,13 +5,8 @@
 #
 # Mount your folder on /data; caches (compiled kernels, fonts) live on the volume /cache.
 
-FROM python:3.11-slim-bookworm AS builder
-WORKDIR /src
-COPY . .
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-
-
-# What both images share. g++ serves torch.compile, and pesq, which comes as C source.
+# What all stages share. g++ serves the native engine, torch.compile, and pesq, which comes as C
+# source.
 FROM python:3.11-slim-bookworm AS runtime
 # Debian keeps only the newest build of a package, so a pinned version would soon not be found.
 # hadolint ignore=DL3008
@@ -35,6 +30,13 @@ VOLUME /cache
 WORKDIR /data
 ENTRYPOINT ["wavewn"]
 CMD ["--help"]
+
+
+# pip fetches cmake and ninja by itself.
+FROM runtime AS builder
+WORKDIR /src
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 
 FROM runtime AS cpu
