@@ -1,21 +1,36 @@
 // wavewn._native: the only file of the engine that knows Python.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bandwidth.hpp"
 #include "cpu.hpp"
+#include "engine.hpp"
+#include "packing.hpp"
 
 namespace nb = nanobind;
+using namespace nb::literals;
 using namespace wavewn;
 
 namespace {
+
+template <class T, int Axes>
+using Array = nb::ndarray<T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
+using Matrix = Array<const float, 2>;
+using Whole = Array<const std::int8_t, 2>;
+using Vector = Array<const float, 1>;
 
 std::vector<std::pair<std::string, std::string>> instruction_sets() {
     std::vector<std::pair<std::string, std::string>> found;
@@ -25,6 +40,171 @@ std::vector<std::pair<std::string, std::string>> instruction_sets() {
     }
     return found;
 }
+
+const Run* runs_of(const std::string& set) {
+    if (set == "avx512") return avx512::runs;
+    if (set == "avx2") return avx2::runs;
+    return set == "portable" ? portable::runs : nullptr;
+}
+
+// A packed network and the rooms of the calls that it has answered. Rooms are taken and laid back
+// under the GIL; between its release and its return nothing is locked or allocated.
+class PackedNetwork {
+   public:
+    PackedNetwork(const nb::dict& sizes, const nb::dict& numbers, const std::vector<int>& dilations,
+                  const nb::dict& products, const std::optional<Matrix>& speakers,
+                  const Vector& ramp, int precision, const std::string& set) {
+        const Run* const runs = runs_of(set);
+        if (runs == nullptr) throw std::invalid_argument("no kernel for " + set);
+        run_ = runs[precision];
+        Packing packing;
+        Network& net = packing.network;
+        net.precision = static_cast<Precision>(precision);
+        packing.half = net.precision == Precision::float16 && set != "portable";
+        packing.raised = set == "avx2" ? 0 : 128;
+        const auto size = [&](const char* name) { return nb::cast<int>(sizes[name]); };
+        const auto number = [&](const char* name) { return nb::cast<float>(numbers[name]); };
+        net.residual = size("residual"), net.skip = size("skip"), net.hidden = size("hidden");
+        net.taps = size("taps"), net.layer_count = static_cast<int>(dilations.size());
+        net.mel_count = size("mel_layers"), net.mel_taps = size("mel_taps");
+        net.bands = size("bands"), net.channels = size("channels"), net.hop = size("hop");
+        net.look_ahead = size("look_ahead");
+        net.order = size("order"), net.longest = size("longest"), net.shortest = size("shortest");
+        net.upsampling = static_cast<Upsampling>(size("upsampling"));
+        net.head = static_cast<HeadKind>(size("head"));
+        net.classes = size("classes"), net.components = size("components");
+        net.parameter_count = size("parameters"), net.draws = size("draws");
+        net.gate_width = 2 * padded(net.residual, 16);
+        net.log_scale_min = number("log_scale_min"), net.pre_emphasis = number("pre_emphasis");
+        net.mel_silence = number("mel_silence"), net.mel_scale = number("mel_scale");
+        if (net.layer_count > MOST_LAYERS || net.mel_count > MOST_MEL_LAYERS)
+            throw std::invalid_argument("more layers than the native engine has room for");
+
+        const auto put = [&](Product& product, const std::string& name, const Sources& rows,
+                             const Sources& columns) {
+            const auto entry = nb::cast<nb::tuple>(products[name.c_str()]);
+            Plain plain;
+            const auto bias = nb::cast<Vector>(entry[1]);
+            plain.bias = bias.data();
+            std::optional<Vector> scale;
+            if (entry.size() == 2) {
+                const auto matrix = nb::cast<Matrix>(entry[0]);
+                plain.floats = matrix.data();
+                plain.outputs = static_cast<int>(matrix.shape(1));
+                packing.put(product, plain, rows, columns);
+                return;
+            }
+            const auto matrix = nb::cast<Whole>(entry[0]);
+            scale = nb::cast<Vector>(entry[2]);
+            plain.whole = matrix.data();
+            plain.scale = scale->data();
+            plain.quantise = nb::cast<float>(entry[3]);
+            plain.is_signed = nb::cast<bool>(entry[4]);
+            plain.outputs = static_cast<int>(matrix.shape(1));
+            packing.put(product, plain, rows, columns);
+        };
+        const int R = net.residual, group = net.precision == Precision::int8 ? 4 : 1;
+        const bool half = packing.half;
+        packing.half = false;  // what runs once a frame, and the input, stays float32
+        for (int i = 0; i < net.mel_count; ++i)
+            put(net.mel[i], "mel." + std::to_string(i),
+                in_order(net.mel_taps * (i ? net.channels : net.bands), 1),
+                in_order(net.channels, 16));
+        const Sources condition = in_order(net.channels, 1);
+        if (net.order) put(net.predictor, "predictor", condition, in_order(net.order + 1, 16));
+        if (net.longest)
+            put(net.pitch, "pitch", condition, in_order(net.longest - net.shortest + 2, 16));
+        if (net.upsampling == Upsampling::transposed)
+            put(net.upsample, "upsample", in_order(2 * net.channels, 1),
+                in_order(net.hop * net.channels, 16));
+        put(net.projection, "projection", condition, gate_columns(R, net.layer_count));
+        put(net.input, "input", in_order(size("features"), 1), in_order(R, 16));
+        packing.half = half;
+        for (int i = 0; i < net.layer_count; ++i) {
+            Layer& layer = net.layers[i];
+            const std::string name = "layers." + std::to_string(i);
+            const int outputs = i + 1 == net.layer_count ? net.skip : R + net.skip;
+            layer.dilation = dilations[static_cast<std::size_t>(i)];
+            put(layer.gate, name + ".gate", tap_rows(R, net.taps, group), gate_columns(R, 1));
+            put(layer.out, name + ".out", in_order(R, group), in_order(outputs, 16));
+        }
+        put(net.head_hidden, "hidden", in_order(net.skip, group), in_order(net.hidden, 16));
+        put(net.head_output, "output", in_order(net.hidden, group),
+            in_order(net.parameter_count, 16));
+        packing.put(net.ramp, ramp.data(), ramp.shape(0));
+        if (speakers)
+            packing.put(net.speakers, speakers->data(), speakers->shape(0) * speakers->shape(1));
+        lay_state(net);
+        arena_ = packing.finish(bytes_);
+        net_ = packing.network;
+    }
+
+    std::vector<std::int64_t> offsets() const {
+        std::vector<std::int64_t> found{net_.level, net_.emphasis, net_.ahead};
+        if (net_.order) found.push_back(net_.residual_ring);
+        found.push_back(net_.condition);
+        for (int i = 0; i < net_.mel_count; ++i) found.push_back(net_.mel_rings[i]);
+        for (int i = 0; i < net_.layer_count; ++i) found.push_back(net_.layers[i].ring);
+        found.push_back(net_.state_size);
+        return found;
+    }
+
+    std::pair<int, std::int64_t> advance(
+        Array<float, 2> state, Array<std::int64_t, 1> clock, Array<const float, 3> mel,
+        std::optional<Array<const float, 3>> noise, std::optional<Matrix> forced,
+        std::optional<Array<const std::int64_t, 1>> speaker, float temperature,
+        std::optional<Array<float, 2>> audio, std::optional<Array<float, 3>> parameters,
+        std::int64_t samples) {
+        Batch batch{};
+        batch.rows = static_cast<int>(state.shape(0));
+        batch.frames = static_cast<int>(mel.shape(2));
+        batch.samples = samples;
+        batch.state = state.data();
+        batch.clock = clock.data();
+        batch.mel = mel.data();
+        batch.noise = noise ? noise->data() : nullptr;
+        batch.forced = forced ? forced->data() : nullptr;
+        batch.speaker = speaker ? speaker->data() : nullptr;
+        batch.temperature = temperature;
+        batch.audio = audio ? audio->data() : nullptr;
+        batch.parameters = parameters ? parameters->data() : nullptr;
+        std::unique_ptr<Room> room = take(batch.rows);
+        Trouble trouble;
+        {
+            const nb::gil_scoped_release release;
+            const auto began = std::chrono::steady_clock::now();
+            trouble = room->advance(net_, run_, batch);
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+            last_ = took.count();
+        }
+        idle_.push_back(std::move(room));
+        if (idle_.size() > MOST_IDLE) idle_.erase(idle_.begin());
+        return {trouble.row, trouble.sample};
+    }
+
+    std::size_t bytes() const { return bytes_; }
+    double kernel_seconds() const { return last_; }
+
+   private:
+    static constexpr std::size_t MOST_IDLE = 4;
+
+    std::unique_ptr<Room> take(int rows) {
+        for (auto it = idle_.begin(); it != idle_.end(); ++it)
+            if ((*it)->fits(rows)) {
+                std::unique_ptr<Room> room = std::move(*it);
+                idle_.erase(it);
+                return room;
+            }
+        return std::make_unique<Room>(net_, rows);
+    }
+
+    Network net_{};
+    Run run_;
+    Memory arena_;
+    std::size_t bytes_ = 0;
+    double last_ = 0;
+    std::vector<std::unique_ptr<Room>> idle_;
+};
 
 }  // namespace
 
@@ -42,7 +222,23 @@ NB_MODULE(_native, module) {
         nb::arg("root") = "/",
         "Count the processors that affinity mask and cgroup quota leave to this process; `root` is "
         "where proc and sys are looked for.");
-    module.def("read_rate", &read_rate, nb::arg("bytes"), nb::arg("seconds"),
-               nb::arg("threads") = 1, nb::call_guard<nb::gil_scoped_release>(),
+    module.def("read_rate", &read_rate, "bytes"_a, "seconds"_a, "threads"_a = 1,
+               nb::call_guard<nb::gil_scoped_release>(),
                "Bytes a second that threads read, each from a block of so many bytes of its own.");
+
+    nb::class_<PackedNetwork>(module, "Network")
+        .def(nb::init<const nb::dict&, const nb::dict&, const std::vector<int>&, const nb::dict&,
+                      const std::optional<Matrix>&, const Vector&, int, const std::string&>(),
+             "sizes"_a, "numbers"_a, "dilations"_a, "products"_a, "speakers"_a.none(), "ramp"_a,
+             "precision"_a, "instruction_set"_a)
+        .def_prop_ro("offsets", &PackedNetwork::offsets,
+                     "Where the entries of a state begin, in floats, and its size.")
+        .def_prop_ro("arena_bytes", &PackedNetwork::bytes, "Size of the packed weights.")
+        .def_prop_ro("kernel_seconds", &PackedNetwork::kernel_seconds,
+                     "What the last call took inside, without Python.")
+        .def("advance", &PackedNetwork::advance, "state"_a, "clock"_a, "mel"_a, "noise"_a.none(),
+             "forced"_a.none(), "speaker"_a.none(), "temperature"_a, "audio"_a.none(),
+             "parameters"_a.none(), "samples"_a,
+             "Advance a batch and return (-1, 0); or leave it as it was, and return the row and the "
+             "sample at which something came up that is not finite.");
 }

@@ -1,0 +1,114 @@
+// Heads: from the parameters of a sample and its noise to a level, and from levels to audio.
+//
+// Twin: models/heads.py, `sample`, `decode`, `features`. libm's double functions serve what is asked
+// for once a sample; they are the same on every instruction set.
+
+#pragma once
+
+#include <math.h>
+
+#include "network.hpp"
+#include "vectors.hpp"
+
+namespace wavewn {
+namespace WAVEWN_SET {
+
+constexpr float LOG2_E = 1.44269504088896341f;
+constexpr float LINEAR_GAIN = 8.0f;
+constexpr float SMALLEST_TEMPERATURE = 1e-30f;  // below it the likeliest is taken
+
+// sign(y) ((1 + mu)^|y| - 1) / mu, for y in [-1, 1].
+inline float mu_law_expand(float level, int classes) {
+    const double mu = classes - 1;
+    const double y = level > 1 ? 1 : level < -1 ? -1 : level;
+    return static_cast<float>(copysign(expm1(fabs(y) * log1p(mu)) / mu, y));
+}
+
+// Index of a choice among `count` logits by inverting their cumulative distribution at `uniform`;
+// the first of the greatest at temperature 0.
+//
+// scratch: [padded(count, 16)], contents on entry do not matter
+inline int choose(const float* logits, int count, float uniform, float temperature,
+                  float* scratch) {
+    int best = 0;
+    for (int i = 1; i < count; ++i)
+        if (logits[i] > logits[best]) best = i;
+    if (temperature < SMALLEST_TEMPERATURE) return best;
+
+    const int vectors = padded(count, 16) / 16;
+    for (int i = 0; i < count; ++i) scratch[i] = logits[i];
+    for (int i = count; i < 16 * vectors; ++i) scratch[i] = -3e38f;
+    float total = 0;
+    for (int v = 0; v < vectors; ++v) {
+        const Floats above = (load(scratch + 16 * v) - all(logits[best])) / all(temperature);
+        Floats weight = exp2(at_least(above * all(LOG2_E), all(-126.0f)));
+        store(scratch + 16 * v, weight);
+        if (v + 1 == vectors)
+            for (int i = count; i < 16 * vectors; ++i) scratch[i] = 0;
+        total += sum(load(scratch + 16 * v));
+    }
+    const float threshold = uniform * total;
+    float passed = 0;
+    for (int v = 0; v < vectors; ++v) {
+        const float block = sum(load(scratch + 16 * v));
+        if (passed + block > threshold || v + 1 == vectors) {
+            const int last = count - 16 * v < 16 ? count - 16 * v - 1 : 15;
+            for (int i = 0; i < last; ++i) {
+                passed += scratch[16 * v + i];
+                if (passed > threshold) return 16 * v + i;
+            }
+            return 16 * v + last;
+        }
+        passed += block;
+    }
+    return count - 1;
+}
+
+inline float bounded(float level) { return level > 1 ? 1 : level < -1 ? -1 : level; }
+
+// Draw a level.
+inline float sample(const Network& net, const float* parameters, const float* noise,
+                    float temperature, float* scratch) {
+    if (net.head == HeadKind::mu_law) {
+        const int index = choose(parameters, net.classes, noise[0], temperature, scratch);
+        return static_cast<float>(index) * static_cast<float>(2.0 / (net.classes - 1)) - 1.0f;
+    }
+    int component = 0;
+    const float* mean = parameters;
+    if (net.head == HeadKind::mixture) {
+        component = choose(parameters, net.components, noise[0], temperature, scratch);
+        mean += net.components;
+        ++noise;
+    }
+    const float log_scale = mean[net.components + component];
+    const float least = net.log_scale_min;
+    const float scale = static_cast<float>(exp(log_scale < least ? least : log_scale));
+    return bounded(mean[component] + temperature * scale * noise[0]);
+}
+
+// Means and scales in units of `scale` around `location`: give them in levels.
+inline void relocate(const Network& net, float* parameters, float location, float scale,
+                     float log_scale) {
+    float* const mean = parameters + net.parameter_count - 2 * net.components;
+    for (int i = 0; i < net.components; ++i) {
+        mean[i] = location + scale * mean[i];
+        mean[net.components + i] += log_scale;
+    }
+}
+
+inline float decode(const Network& net, float level) {
+    return net.head == HeadKind::mu_law ? mu_law_expand(level, net.classes) : level;
+}
+
+// What the network is fed of a level: [features].
+inline void level_features(const Network& net, float level, float* features) {
+    if (net.head == HeadKind::mu_law) {
+        features[0] = level;
+        features[1] = LINEAR_GAIN * mu_law_expand(level, net.classes);
+    } else {
+        features[0] = LINEAR_GAIN * level;
+    }
+}
+
+}  // namespace WAVEWN_SET
+}  // namespace wavewn

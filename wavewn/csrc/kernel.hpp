@@ -1,0 +1,431 @@
+// The network: frames, samples, layers. Compiled once for each instruction set.
+//
+// A call goes block by block of mel frames: all of them through the mel network, then frame by
+// frame through the predictors and the upsampling, then sample by sample through the stack. Whatever
+// is made for several lanes or frames at once goes through `multiply`, which gives every row the
+// bits that it would have alone; so nothing here depends on chunks or on company.
+//
+// Twin: engine/workspace.py and engine/reference.py.
+
+#pragma once
+
+#include "heads.hpp"
+#include "network.hpp"
+#include "prediction.hpp"
+#include "products.hpp"
+#include "vectors.hpp"
+
+namespace wavewn {
+namespace WAVEWN_SET {
+
+// Turn `count` inputs into an operand: as they are, or in integers. int8 may write up to 15 bytes
+// more.
+template <class P>
+INLINE void prepare(const Product& p, const float* from, int count, typename P::Input* to) {
+    if constexpr (P::GROUP == 1) {
+        std::memcpy(to, from, sizeof(float) * static_cast<std::size_t>(count));
+    } else {
+        const float low = p.is_signed ? -127.0f : 0.0f, high = p.is_signed ? 127.0f : 255.0f;
+        const std::int32_t raised = p.is_signed ? P::RAISED : 0;
+        for (int i = 0; i < count; i += 16) {
+            const Floats scaled = clamp(load(from + i) * all(p.quantise), low, high);
+            const Ints whole = rounded(scaled) + all(raised);
+#if defined(__AVX512F__)
+            const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)whole.part[0]);
+            std::memcpy(to + i, &bytes, 16);
+#else
+            std::int32_t lane[16];
+            std::memcpy(lane, &whole, sizeof(lane));
+            for (int j = 0; j < 16; ++j) to[i + j] = static_cast<typename P::Input>(lane[j]);
+#endif
+        }
+    }
+}
+
+// y = x @ matrix + bias for rows of floats.
+template <class F>
+void affine(const Product& p, const float* const* x, float* const* y, int rows) {
+    const float* bias[MOST_LANES * SAMPLES];
+    for (int n = 0; n < rows; ++n) bias[n] = p.bias;
+    multiply<F>(p, x, bias, y, rows);
+}
+
+INLINE void rectify(float* x, int count) {
+    for (int i = 0; i < count; i += 16) store(x + i, at_least(load(x + i), all(0.0f)));
+}
+
+INLINE bool finite(const float* x, int count) {
+    float zero = 0;
+    for (int i = 0; i < count; ++i) zero += 0 * x[i];
+    return zero == 0;
+}
+
+//     A = 2^f,  B = 2^g,  z = (1 - A) / ((1 + A) (1 + B))  =  tanh(f') sigmoid(g')
+//
+// f = -2 log2(e) f' and g = -log2(e) g': the factors are in the weights. Sixteen of f, sixteen of g.
+INLINE void activate(const float* gate, float* z, int width) {
+    for (int i = 0; i < width; i += 32) {
+        const Floats a = exp2(clamp(load(gate + i), -40.0f, 40.0f));
+        const Floats b = exp2(clamp(load(gate + i + 16), -40.0f, 40.0f));
+        const Floats one = all(1.0f);
+        store(z + i / 2, (one - a) / ((one + a) * (one + b)));
+    }
+}
+
+// Rings of a state row are read oldest row first: row `number` lies in slot number mod rows.
+inline void read_ring(const float* ring, int rows, int width, std::int64_t number, float* to) {
+    for (int i = 0; i < rows; ++i)
+        std::memcpy(to + std::int64_t(i) * width, ring + (number + i) % rows * width,
+                    sizeof(float) * static_cast<std::size_t>(width));
+}
+inline void write_ring(float* ring, int rows, int width, std::int64_t number, const float* from) {
+    for (int i = 0; i < rows; ++i)
+        std::memcpy(ring + (number + i) % rows * width, from + std::int64_t(i) * width,
+                    sizeof(float) * static_cast<std::size_t>(width));
+}
+
+inline int width_of_mel(const Network& net, int layer) {
+    return layer ? net.channels : net.bands;
+}
+
+inline void take_up(const Network& net, Lane& lane) {
+    const std::int64_t number = lane.clock / net.hop + lane.ahead;
+    for (int i = 0; i < net.mel_count; ++i)
+        read_ring(lane.state + net.mel_rings[i], net.mel_taps - 1, width_of_mel(net, i), number,
+                  lane.mel_rows[i]);
+    std::memcpy(lane.heard, lane.state + net.condition, sizeof(float) * std::size_t(net.channels));
+    const int past = net.order ? net.order : 1;
+    for (int i = 0; i < past + net.hop + 16; ++i) lane.levels[i] = 0;
+    read_ring(lane.state + net.level, past, 1, lane.clock, lane.levels);
+    if (net.order) {
+        const int longest = net.longest ? net.longest : 1;
+        for (int i = 0; i < longest + net.hop + 16; ++i) lane.residuals[i] = 0;
+        read_ring(lane.state + net.residual_ring, longest, 1, lane.clock, lane.residuals);
+    }
+    for (int i = 0; i < net.layer_count; ++i) {
+        const int rows = net.layers[i].rows;
+        lane.slots[i] = rows ? static_cast<int>(lane.clock % rows) : 0;
+    }
+}
+
+inline void lay_down(const Network& net, Lane& lane) {
+    const std::int64_t number = lane.clock / net.hop + lane.ahead;
+    for (int i = 0; i < net.mel_count; ++i)
+        write_ring(lane.state + net.mel_rings[i], net.mel_taps - 1, width_of_mel(net, i), number,
+                   lane.mel_rows[i]);
+    std::memcpy(lane.state + net.condition, lane.heard, sizeof(float) * std::size_t(net.channels));
+    write_ring(lane.state + net.level, net.order ? net.order : 1, 1, lane.clock, lane.levels);
+    if (net.order)
+        write_ring(lane.state + net.residual_ring, net.longest ? net.longest : 1, 1, lane.clock,
+                   lane.residuals);
+    lane.state[net.ahead] = static_cast<float>(lane.ahead);
+}
+
+// Send frames `first` and on through the mel network: heard[1 ..] of each lane.
+template <class F>
+void hear(const Network& net, Lane* lanes, int count, int first, int frames) {
+    const float* x[MOST_LANES * FRAMES];
+    float* y[MOST_LANES * FRAMES];
+    const int past = net.mel_taps - 1;
+    for (int i = 0; i < net.mel_count; ++i) {
+        const Product& p = net.mel[i];
+        const int width = width_of_mel(net, i);
+        for (int n = 0; n < count; ++n) {
+            Lane& lane = lanes[n];
+            for (int f = 0; f < frames; ++f) {
+                float* const row = lane.mel_rows[i] + (past + f) * width;
+                if (i == 0)
+                    for (int b = 0; b < width; ++b)
+                        row[b] = (lane.mel[b * lane.mel_stride + first + f] - net.mel_silence) /
+                                 net.mel_scale;
+                else
+                    std::memcpy(row, lane.heard + (1 + f) * width,
+                                sizeof(float) * std::size_t(width));
+                x[n * frames + f] = lane.mel_rows[i] + f * width;
+                y[n * frames + f] = lane.wide + f * 16 * p.vectors;
+            }
+        }
+        affine<F>(p, x, y, count * frames);
+        for (int n = 0; n < count; ++n) {
+            Lane& lane = lanes[n];
+            std::memmove(lane.mel_rows[i], lane.mel_rows[i] + frames * width,
+                         sizeof(float) * std::size_t(past) * std::size_t(width));
+            for (int f = 0; f < frames; ++f) {
+                rectify(y[n * frames + f], net.channels);
+                std::memcpy(lane.heard + (1 + f) * net.channels, y[n * frames + f],
+                            sizeof(float) * std::size_t(net.channels));
+            }
+        }
+    }
+    if (net.speakers != nullptr)
+        for (int n = 0; n < count; ++n)
+            for (int f = 0; f < frames; ++f)
+                for (int c = 0; c < net.channels; ++c)
+                    lanes[n].heard[(1 + f) * net.channels + c] +=
+                        net.speakers[std::int64_t(lanes[n].speaker) * net.channels + c];
+}
+
+// Make the predictors of a frame from what was heard, `row` of it.
+template <class F>
+void predict_frame(const Network& net, Lane& lane, int row) {
+    const float* const x = lane.heard + row * net.channels;
+    if (net.order) {
+        affine<F>(net.predictor, &x, &lane.wide, 1);
+        make_predictor(net, lane, lane.wide);
+    }
+    if (net.longest) {
+        affine<F>(net.pitch, &x, &lane.wide, 1);
+        make_lags(net, lane, lane.wide);
+    }
+}
+
+// Project the conditions of frames (rows of `heard`) into the gates of all layers.
+template <class F>
+void project_frames(const Network& net, Lane* lanes, int count, int first, int frames) {
+    const float* x[MOST_LANES * (FRAMES + 1)];
+    float* y[MOST_LANES * (FRAMES + 1)];
+    int rows = 0;
+    for (int n = 0; n < count; ++n)
+        for (int f = first; f < first + frames; ++f, ++rows) {
+            x[rows] = lanes[n].heard + f * net.channels;
+            y[rows] = lanes[n].gates + std::int64_t(f) * net.layer_count * net.gate_width;
+        }
+    affine<F>(net.projection, x, y, rows);
+}
+
+// Learned upsampling: the conditions of a frame's samples from frames `row` - 1 and `row`.
+template <class F>
+void spread_frame(const Network& net, Lane* lanes, int count, int row) {
+    const float* x[MOST_LANES];
+    float* y[MOST_LANES];
+    for (int n = 0; n < count; ++n) {
+        x[n] = lanes[n].heard + (row - 1) * net.channels;
+        y[n] = lanes[n].upsampled;
+    }
+    affine<F>(net.upsample, x, y, count);
+}
+
+// The gates' conditions of samples t .. t + samples - 1 of the frame, under learned upsampling.
+template <class F>
+void project_samples(const Network& net, Lane* lanes, int count, int t, int samples) {
+    const float* x[MOST_LANES * SAMPLES];
+    float* y[MOST_LANES * SAMPLES];
+    for (int n = 0; n < count; ++n)
+        for (int i = 0; i < samples; ++i) {
+            x[n * samples + i] = lanes[n].upsampled + (t + i) * net.channels;
+            y[n * samples + i] = lanes[n].gates + i * net.layer_count * net.gate_width;
+        }
+    affine<F>(net.projection, x, y, count * samples);
+}
+
+// gate = the condition of layer `index` at sample t of the frame whose gates are row `row`.
+INLINE void condition(const Network& net, const Lane& lane, int index, int row, int t, float* gate) {
+    const std::int64_t stride = std::int64_t(net.layer_count) * net.gate_width;
+    const int width = net.gate_width;
+    if (net.upsampling == Upsampling::linear) {
+        const float* const now = lane.gates + row * stride + index * width;
+        const float* const before = now - stride;
+        const Floats weight = all(net.ramp[t]);
+        for (int i = 0; i < width; i += 16)
+            store(gate + i, load(before + i) + (load(now + i) - load(before + i)) * weight);
+    } else {
+        const int from = net.upsampling == Upsampling::nearest ? row : t % SAMPLES;
+        std::memcpy(gate, lane.gates + from * stride + index * width,
+                    sizeof(float) * static_cast<std::size_t>(width));
+    }
+}
+
+// One gated layer of all lanes.
+//
+//     a    = condition + W [x(t - (K - 1) d), ..., x(t - d), x(t)]
+//     z    = tanh(a[:R]) * sigmoid(a[R:])
+//     x    = x + W_res z + b_res,    skip = skip + W_skip z + b_skip
+//
+// in/out: carry [R + S], the ring; lane.slots goes on by one
+template <class P>
+void layer_step(const Network& net, int index, Lane* lanes, int count, int row, int t) {
+    const Layer& layer = net.layers[index];
+    const int R = net.residual, tap_width = padded(R, P::GROUP);
+    const bool last = index + 1 == net.layer_count;
+    const typename P::Input* operand[MOST_LANES];
+    float* gate[MOST_LANES];
+    float* out[MOST_LANES];
+    const float* bias[MOST_LANES];
+    for (int n = 0; n < count; ++n) {
+        Lane& lane = lanes[n];
+        auto* const taps = reinterpret_cast<typename P::Input*>(lane.operand);
+        float* const ring = lane.state + layer.ring;
+        int slot = lane.slots[index];
+        for (int k = 0; k + 1 < net.taps; ++k) {
+            prepare<P>(layer.gate, ring + std::int64_t(slot) * R, R, taps + k * tap_width);
+            slot += layer.dilation;
+            if (slot >= layer.rows) slot -= layer.rows;
+        }
+        prepare<P>(layer.gate, lane.carry, R, taps + (net.taps - 1) * tap_width);
+        if (layer.rows) {
+            std::memcpy(ring + std::int64_t(lane.slots[index]) * R, lane.carry,
+                        sizeof(float) * static_cast<std::size_t>(R));
+            if (++lane.slots[index] == layer.rows) lane.slots[index] = 0;
+        }
+        condition(net, lane, index, row, t, lane.gate);
+        operand[n] = taps;
+        gate[n] = lane.gate;
+        out[n] = lane.carry + (last ? R : 0);
+        bias[n] = layer.out.bias;
+    }
+    multiply<P>(layer.gate, operand, gate, gate, count);
+    for (int n = 0; n < count; ++n) {
+        Lane& lane = lanes[n];
+        activate(lane.gate, lane.z, net.gate_width);
+        prepare<P>(layer.out, lane.z, R, reinterpret_cast<typename P::Input*>(lane.operand));
+    }
+    multiply<P>(layer.out, operand, bias, out, count, true);
+}
+
+// From the sums of skips to the parameters of the head.
+template <class U>
+void answer(const Network& net, Lane* lanes, int count) {
+    const typename U::Input* operand[MOST_LANES];
+    float* y[MOST_LANES];
+    const float* bias[MOST_LANES];
+    for (int n = 0; n < count; ++n) {
+        Lane& lane = lanes[n];
+        auto* const to = reinterpret_cast<typename U::Input*>(lane.operand);
+        float* const skip = lane.hidden;  // not in use yet
+        for (int i = 0; i < net.skip; ++i) skip[i] = lane.carry[net.residual + i];
+        rectify(skip, net.skip);
+        prepare<U>(net.head_hidden, skip, net.skip, to);
+        operand[n] = to;
+        y[n] = lane.hidden;
+        bias[n] = net.head_hidden.bias;
+    }
+    multiply<U>(net.head_hidden, operand, bias, y, count);
+    for (int n = 0; n < count; ++n) {
+        Lane& lane = lanes[n];
+        rectify(lane.hidden, net.hidden);
+        prepare<U>(net.head_output, lane.hidden, net.hidden,
+                   reinterpret_cast<typename U::Input*>(lane.operand));
+        y[n] = lane.answer;
+        bias[n] = net.head_output.bias;
+    }
+    multiply<U>(net.head_output, operand, bias, y, count);
+}
+
+// One sample of all lanes: level t of the frame whose gates are row `row`.
+template <class P, class U, class F>
+void sample_step(const Network& net, Lane* lanes, int count, int row, int t) {
+    const int past = net.order ? net.order : 1, longest = net.longest ? net.longest : 1;
+    const float* features[MOST_LANES];
+    float* carry[MOST_LANES];
+    float location[MOST_LANES], prediction[MOST_LANES];
+    for (int n = 0; n < count; ++n) {
+        Lane& lane = lanes[n];
+        if (net.order) {
+            residual_features(lane.residuals[t + longest - 1], lane.features);
+            location[n] = prediction[n] = dot(lane.coefficients, lane.levels + t, net.order);
+            if (net.longest) {
+                const int lags = net.longest - net.shortest + 1;
+                const float repeated = dot(lane.lag_weights, lane.residuals + t, lags);
+                lane.features[2] = repeated;
+                location[n] += lane.scale * lane.gain * repeated;
+            }
+        } else {
+            level_features(net, lane.levels[t + past - 1], lane.features);
+        }
+        features[n] = lane.features;
+        carry[n] = lane.carry;
+    }
+    affine<F>(net.input, features, carry, count);
+    for (int n = 0; n < count; ++n)
+        for (int i = 0; i < net.skip; ++i) lanes[n].carry[net.residual + i] = 0;
+    for (int i = 0; i < net.layer_count; ++i) layer_step<P>(net, i, lanes, count, row, t);
+    answer<U>(net, lanes, count);
+    for (int n = 0; n < count; ++n) {
+        Lane& lane = lanes[n];
+        if (lane.broken) continue;
+        if (net.order) relocate(net, lane.answer, location[n], lane.scale, lane.log_scale);
+        if (!finite(lane.answer, net.parameter_count) ||
+            !finite(lane.carry, net.residual + net.skip)) {
+            lane.broken = true;
+            continue;
+        }
+        if (lane.parameters != nullptr)
+            std::memcpy(lane.parameters + lane.samples * net.parameter_count, lane.answer,
+                        sizeof(float) * static_cast<std::size_t>(net.parameter_count));
+        const float level = lane.forced != nullptr
+                                ? lane.forced[lane.samples]
+                                : sample(net, lane.answer, lane.noise + lane.samples * net.draws,
+                                         lane.temperature, lane.scratch);
+        lane.levels[past + t] = level;
+        if (net.order) lane.residuals[longest + t] = (level - prediction[n]) / lane.scale;
+        float* const emphasis = lane.state + net.emphasis;
+        const float carried = *emphasis * net.pre_emphasis;
+        *emphasis = decode(net, level) + carried;
+        if (lane.audio != nullptr) lane.audio[lane.samples] = bounded(*emphasis);
+        ++lane.samples;
+    }
+}
+
+// All samples of a frame, `row` of what was heard.
+template <class P, class U, class F>
+void frame_step(const Network& net, Lane* lanes, int count, int row) {
+    for (int n = 0; n < count; ++n) predict_frame<F>(net, lanes[n], row);
+    const bool learned = net.upsampling == Upsampling::transposed;
+    if (learned) spread_frame<F>(net, lanes, count, row);
+    for (int t = 0; t < net.hop; ++t) {
+        if (learned && t % SAMPLES == 0)
+            project_samples<F>(net, lanes, count, t, net.hop - t < SAMPLES ? net.hop - t : SAMPLES);
+        sample_step<P, U, F>(net, lanes, count, row, t);
+    }
+    const int past = net.order ? net.order : 1, longest = net.longest ? net.longest : 1;
+    for (int n = 0; n < count; ++n) {
+        Lane& lane = lanes[n];
+        std::memmove(lane.levels, lane.levels + net.hop, sizeof(float) * std::size_t(past));
+        if (net.order)
+            std::memmove(lane.residuals, lane.residuals + net.hop,
+                         sizeof(float) * std::size_t(longest));
+        lane.clock += net.hop;
+    }
+}
+
+// See `Run`. P: signed inputs, U: rectified inputs, F: what stays in float32.
+template <class P, class U, class F>
+void run(const Network& net, Lane* lanes, int count, int frames) {
+    for (int n = 0; n < count; ++n) take_up(net, lanes[n]);
+    const bool learned = net.upsampling == Upsampling::transposed;
+    if (net.upsampling == Upsampling::linear) project_frames<F>(net, lanes, count, 0, 1);
+    for (int begin = 0; begin < frames; begin += FRAMES) {
+        const int block = frames - begin < FRAMES ? frames - begin : FRAMES;
+        hear<F>(net, lanes, count, begin, block);
+        int early = 0;  // frames that only look ahead
+        while (early < block && lanes[0].ahead < net.look_ahead) {
+            for (int n = 0; n < count; ++n) ++lanes[n].ahead;
+            ++early;
+        }
+        const int due = block - early;
+        if (due == 0) continue;
+        for (int n = 0; n < count && early > 0; ++n)
+            std::memmove(lanes[n].heard + net.channels,
+                         lanes[n].heard + (1 + early) * net.channels,
+                         sizeof(float) * std::size_t(due) * std::size_t(net.channels));
+        if (!learned) project_frames<F>(net, lanes, count, 1, due);
+        for (int f = 1; f <= due; ++f) frame_step<P, U, F>(net, lanes, count, f);
+        const std::size_t width = sizeof(float) * std::size_t(net.channels);
+        const std::size_t gates = sizeof(float) * std::size_t(net.layer_count) *
+                                  std::size_t(net.gate_width);
+        for (int n = 0; n < count; ++n) {
+            std::memcpy(lanes[n].heard, lanes[n].heard + due * net.channels, width);
+            if (net.upsampling == Upsampling::linear)
+                std::memcpy(lanes[n].gates,
+                            lanes[n].gates + std::int64_t(due) * net.layer_count * net.gate_width,
+                            gates);
+        }
+    }
+    for (int n = 0; n < count; ++n) lay_down(net, lanes[n]);
+}
+
+extern const Run runs[3] = {run<Fused, Fused, Fused>, run<Half, Half, Fused>,
+                            run<Eight, EightUnsigned, Plain>};
+
+}  // namespace WAVEWN_SET
+}  // namespace wavewn

@@ -1,0 +1,170 @@
+// The native engine: a whole WaveNet, sample by sample, in one call. Start here.
+//
+// The idea. A sample costs one pass over all weights, and nothing else is big. So the weights lie
+// in one arena in the order in which they are used, in the precision of the bundle's choice, and
+// the kernel streams through them with sixteen outputs to a vector and one input broadcast after
+// the other: no horizontal sums, no cache line read twice, no call out of the loop. Streams that
+// run together ("lanes") share that pass.
+//
+// The files, in the order of reading:
+//
+//     network.hpp    what a packed network is, and what one stream's desk holds (this file)
+//     vectors.hpp    sixteen floats, on every machine the same sixteen; 2^x; rounding
+//     products.hpp   y = x @ matrix + bias for each precision: the hot loop
+//     heads.hpp      from the head's parameters and noise to a level
+//     prediction.hpp linear and long-term prediction from the mel
+//     kernel.hpp     frames, layers, samples: the network itself
+//     kernel_*.cpp   kernel.hpp compiled once for each instruction set
+//     packing.cpp    from plain matrices to the arena
+//     engine.cpp     a call: lanes for the rows of a batch, threads
+//     bindings.cpp   the only file that knows Python
+//
+// Who may do what. kernel.hpp and what it includes are compiled several times with different
+// instruction sets. An inline function of the standard library would be compiled with them, and the
+// linker would keep one copy, maybe that of the newest set, for everybody: so these files use none,
+// and everything in them lies in a namespace of its set. The other files may use it
+// all. The kernel allocates nothing, takes no lock, throws nothing and calls nothing but libm.
+//
+// Memory of a stream. The caller's state row (state.py; offsets from `Offsets`) is copied to the
+// lane, advanced there, and copied back by the caller when every lane of the call is whole; so a
+// call that fails leaves the states as they were.
+//
+// Twins: engine/weights.py for the arena's content, engine/workspace.py for a frame,
+// engine/reference.py for a call. Test: tests/engine/test_contract.py.
+
+#pragma once
+
+#include <cstdint>
+
+namespace wavewn {
+
+constexpr int LANE_FLOATS = 16;   // of a vector, on every instruction set
+constexpr int BLOCK_VECTORS = 8;  // outputs that a pass over the inputs makes at most, in vectors
+constexpr int FRAMES = 4;         // mel frames that are heard at once
+constexpr int SAMPLES = 8;        // samples whose conditions are projected at once
+constexpr int ARENA_VERSION = 1;  // of the packed weights
+
+enum class Precision : int { float32, float16, int8 };
+enum class HeadKind : int { mu_law, mixture, gaussian };
+enum class Upsampling : int { nearest, linear, transposed };
+
+constexpr int padded(int count, int multiple) {
+    return (count + multiple - 1) / multiple * multiple;
+}
+
+// y = x @ matrix + bias, packed.
+//
+// The outputs are padded with zero weights to whole vectors and cut into blocks of at most eight
+// vectors. A block holds its weights input after input: [inputs][vectors][16], in int8
+// [inputs / 4][vectors][16][4].
+//
+// int8: y = float(sum of q * w) * scale + bias, where q is an input in units of 1 / `quantise`:
+// -127 to 127 if the input is signed, else 0 to 255.
+struct Product {
+    int inputs;   // as the operand has them: in int8 a multiple of four
+    int outputs;  // as the caller sees them
+    int vectors;  // padded outputs / 16
+    const void* weights;
+    const float* bias;          // [vectors * 16]
+    const float* scale;         // [vectors * 16], int8 only
+    const std::int32_t* shift;  // [vectors * 16], int8 only: where the sums start
+    float quantise;             // int8 only
+    bool is_signed;             // int8 only
+};
+
+struct Layer {
+    int dilation;
+    std::int64_t ring;  // offset in a state row, in floats
+    int rows;           // of the ring: (kernel_size - 1) * dilation
+    Product gate;       // inputs: the taps, oldest first; outputs: 16 of tanh, 16 of sigmoid, ...
+    Product out;        // from z to the residual and the skip; in the last layer to the skip
+};
+
+constexpr int MOST_LAYERS = 256;
+constexpr int MOST_MEL_LAYERS = 32;
+
+struct Network {
+    // sizes, named as in config.py
+    Precision precision;
+    int residual, skip, hidden, taps, layer_count, mel_count, mel_taps;
+    int bands, channels, hop, look_ahead, speaker_count;
+    int gate_width;  // of a layer's gate, padded: 2 * padded(residual, 16)
+    int order, longest, shortest;  // of the predictions; longest 0: no lags
+    Upsampling upsampling;
+    HeadKind head;
+    int classes, components, parameter_count, draws, features;
+    float log_scale_min, pre_emphasis, mel_silence, mel_scale;
+
+    // offsets in a state row, in floats
+    std::int64_t level, residual_ring, emphasis, ahead, condition, state_size;
+    std::int64_t mel_rings[MOST_MEL_LAYERS];
+
+    // weights
+    Product mel[MOST_MEL_LAYERS];
+    const float* speakers;  // [speaker_count, channels] or null
+    Product predictor, pitch, upsample, projection, input, head_hidden, head_output;
+    Layer layers[MOST_LAYERS];
+    const float* ramp;  // [hop]: weight of the frame now in linear upsampling
+};
+
+// What one stream works with: all that a call needs, allocated before it. Rows are padded to whole
+// vectors where a product writes them; "N rows of C" says how many floats the caller must give.
+struct Lane {
+    // in
+    const float* mel;         // [bands, frames] of the caller's
+    std::int64_t mel_stride;  // from band to band
+    const float* noise;       // [samples, draws]
+    const float* forced;      // [samples] or null
+    int speaker;
+    float temperature;
+    // in and out
+    float* state;  // [state_size], a copy
+    std::int64_t clock;
+    int ahead;
+    // out
+    float* audio;          // [samples] or null
+    float* parameters;     // [samples, parameter_count] or null
+    std::int64_t samples;  // made so far
+    bool broken;           // the sample `samples` came out as NaN or infinity; the lane stands still
+    // the desk, laid out by `lay_desk`; contents on entry do not matter
+    float* mel_rows[MOST_MEL_LAYERS];  // mel_taps - 1 + FRAMES rows of the layer's inputs
+    float* heard;         // 1 + FRAMES rows of channels: what the mel network put out
+    float* wide;          // FRAMES rows of the widest product at frame rate
+    float* gates;         // 1 + FRAMES rows, or SAMPLES, of all layers' gates
+    float* upsampled;     // hop * channels
+    float* levels;        // past + hop
+    float* residuals;     // longest + hop
+    float* coefficients;  // order
+    float* lag_weights;   // lags
+    float* features;      // one vector
+    float* carry;         // residual + skip: x, then the sum of skips
+    float* gate;          // gate_width
+    float* z;             // gate_width / 2
+    float* operand;       // of the product at hand: taps, z, skips
+    float* hidden;        // hidden
+    float* answer;        // parameter_count
+    float* scratch;       // of the head
+    float scale, log_scale, gain;  // of the predictors in this frame
+    int slots[MOST_LAYERS];        // of each layer's ring, where this sample's input goes
+};
+
+constexpr int MOST_LANES = 16;
+
+// Advance at most MOST_LANES lanes that are equally far ahead by so many mel frames. Lanes that
+// break say so and stand still; the others go on.
+using Run = void (*)(const Network&, Lane* lanes, int count, int frames);
+
+// By Precision, one table for each instruction set, in kernel_*.cpp. A set that the compiler does not
+// know is not linked, and its table's address is null.
+namespace portable { extern const Run runs[3] __attribute__((weak)); }
+namespace avx2 { extern const Run runs[3] __attribute__((weak)); }
+namespace avx512 { extern const Run runs[3] __attribute__((weak)); }
+
+// Set the offsets of a stream's memory, in floats, as engine/weights.py lays it out: every entry
+// begins at a multiple of 16.
+void lay_state(Network&);
+
+// Lay a lane's desk out in `memory` and return the floats that it takes; null only counts.
+std::int64_t lay_desk(const Network&, Lane&, float* memory);
+
+}  // namespace wavewn

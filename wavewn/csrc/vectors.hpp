@@ -1,0 +1,161 @@
+// Sixteen floats: one register of AVX-512, two of AVX, four of SSE or NEON.
+//
+// Every operation is that of the sixteen lanes, so that a sum has the same order on every machine;
+// only `fused` may differ (one rounding where the set has it, else two).
+//
+// No `#include` of the standard library's C++ headers: see network.hpp.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace wavewn {
+namespace WAVEWN_SET {
+
+#if defined(__AVX512F__)
+constexpr int NATIVE = 16;
+#elif defined(__AVX2__)
+constexpr int NATIVE = 8;
+#else
+constexpr int NATIVE = 4;
+#endif
+constexpr int PARTS = 16 / NATIVE;
+
+typedef float NativeFloat __attribute__((vector_size(4 * NATIVE)));
+typedef std::int32_t NativeInt __attribute__((vector_size(4 * NATIVE)));
+
+#define INLINE inline __attribute__((always_inline))
+#define EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < PARTS; ++i)
+
+struct Floats {
+    NativeFloat part[PARTS];
+};
+struct Ints {
+    NativeInt part[PARTS];
+};
+
+INLINE Floats load(const float* from) {
+    Floats x;
+    std::memcpy(&x, from, sizeof(x));
+    return x;
+}
+INLINE void store(float* to, const Floats& x) { std::memcpy(to, &x, sizeof(x)); }
+INLINE Ints load(const std::int32_t* from) {
+    Ints x;
+    std::memcpy(&x, from, sizeof(x));
+    return x;
+}
+INLINE Floats all(float value) {
+    Floats x;
+    EACH(i) x.part[i] = value - (NativeFloat){};
+    return x;
+}
+INLINE Ints all(std::int32_t value) {
+    Ints x;
+    EACH(i) x.part[i] = value - (NativeInt){};
+    return x;
+}
+
+#define WAVEWN_OPERATOR(TYPE, OP)                                  \
+    INLINE TYPE operator OP(const TYPE& a, const TYPE& b) {        \
+        TYPE y;                                                    \
+        EACH(i) y.part[i] = a.part[i] OP b.part[i];                \
+        return y;                                                  \
+    }
+WAVEWN_OPERATOR(Floats, +)
+WAVEWN_OPERATOR(Floats, -)
+WAVEWN_OPERATOR(Floats, *)
+WAVEWN_OPERATOR(Floats, /)
+WAVEWN_OPERATOR(Ints, +)
+WAVEWN_OPERATOR(Ints, -)
+#undef WAVEWN_OPERATOR
+
+// NaN in x stays NaN: the comparison is false and x is kept.
+INLINE Floats at_most(const Floats& x, const Floats& bound) {
+    Floats y;
+    EACH(i) y.part[i] = x.part[i] > bound.part[i] ? bound.part[i] : x.part[i];
+    return y;
+}
+INLINE Floats at_least(const Floats& x, const Floats& bound) {
+    Floats y;
+    EACH(i) y.part[i] = x.part[i] < bound.part[i] ? bound.part[i] : x.part[i];
+    return y;
+}
+INLINE Floats clamp(const Floats& x, float low, float high) {
+    return at_most(at_least(x, all(low)), all(high));
+}
+
+// a * b + c with one rounding where the instruction set has it.
+INLINE Floats fused(const Floats& a, const Floats& b, const Floats& c) {
+    Floats y;
+#if defined(__AVX512F__)
+    y.part[0] = _mm512_fmadd_ps(a.part[0], b.part[0], c.part[0]);
+#elif defined(__FMA__)
+    EACH(i) y.part[i] = _mm256_fmadd_ps(a.part[i], b.part[i], c.part[i]);
+#elif defined(__aarch64__)
+    EACH(i) y.part[i] = vfmaq_f32(c.part[i], a.part[i], b.part[i]);
+#else
+    EACH(i) y.part[i] = a.part[i] * b.part[i] + c.part[i];
+#endif
+    return y;
+}
+
+// The lanes as integers and back, bit by bit.
+INLINE Ints bits(const Floats& x) {
+    Ints y;
+    std::memcpy(&y, &x, sizeof(y));
+    return y;
+}
+INLINE Floats floats(const Ints& x) {
+    Floats y;
+    std::memcpy(&y, &x, sizeof(y));
+    return y;
+}
+INLINE Floats converted(const Ints& x) {
+    Floats y;
+    EACH(i) y.part[i] = __builtin_convertvector(x.part[i], NativeFloat);
+    return y;
+}
+
+// 1.5 * 2^23: added to |x| < 2^22 it leaves the nearest whole number, ties to even, in the lowest
+// bits of the sum.
+constexpr float ROUNDING = 12582912.0f;
+
+INLINE Ints rounded(const Floats& x) { return bits(x + all(ROUNDING)) - bits(all(ROUNDING)); }
+
+// 2^x for -126 <= x <= 127, within 1.5 units in the last place: 2^n times a polynomial in the rest,
+// |rest| <= 1/2, fitted so that 2^0 is 1. Multiplications and additions round on their own, so that
+// every instruction set gives the same bits. Twin: engine/quantise.py.
+INLINE Floats exp2(const Floats& x) {
+    const Floats shifted = x + all(ROUNDING);
+    const Floats rest = x - (shifted - all(ROUNDING));
+    Floats y = all(0x1.420a8cp-13f);
+    y = y * rest + all(0x1.5f3f78p-10f);
+    y = y * rest + all(0x1.3b2d38p-7f);
+    y = y * rest + all(0x1.c6aee6p-5f);
+    y = y * rest + all(0x1.ebfbd6p-3f);
+    y = y * rest + all(0x1.62e430p-1f);
+    y = y * rest + all(1.0f);
+    Ints exponent = bits(shifted) - bits(all(ROUNDING));
+    EACH(i) exponent.part[i] = exponent.part[i] << 23;
+    return floats(bits(y) + exponent);
+}
+
+// ((0 + 8) + (4 + 12)) + ..., the same tree on every machine.
+INLINE float sum(const Floats& x) {
+    float lane[16];
+    store(lane, x);
+    for (int width = 8; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+    return lane[0];
+}
+
+}  // namespace WAVEWN_SET
+}  // namespace wavewn

@@ -1,0 +1,289 @@
+"""The native engine: the whole network in C++, many times faster than real time on one CPU core.
+
+This file packs a model's matrices for the kernel, draws the noise, and checks what comes in; the
+kernel is explained in csrc/network.hpp. Everything that WaveNet can be configured to runs in it.
+"""
+
+import dataclasses
+import importlib.util
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavewn.config import MuLaw
+from wavewn.engine.call import (
+    check_call,
+    check_levels,
+    check_out,
+    check_temperature,
+    due_frames,
+    not_a_number,
+)
+from wavewn.engine.weights import Affine, WaveNetWeights, wavenet_layout
+from wavewn.errors import EngineError
+from wavewn.models.heads import LinearLevels, make_head
+from wavewn.nn.linear_prediction import shortest_lag
+from wavewn.nn.upsample import linear_ramp
+from wavewn.noise import draw_noise
+from wavewn.state import StreamState
+
+PRECISIONS = ("float32", "float16", "int8")  # in the order of csrc/network.hpp
+UPSAMPLINGS = ("nearest", "linear", "transposed")
+HEADS = ("mu-law", "logistic-mixture", "gaussian")
+LOG2_E = math.log2(math.e)
+FRAMES_A_CALL = 16  # where somebody wants to hear of progress
+
+
+def available() -> str:
+    """Say why the engine cannot run here; an empty string if it can."""
+    if importlib.util.find_spec("wavewn._native") is None:
+        return "wavewn was installed without its compiled part; pip install it with a C++ compiler"
+    return ""
+
+
+def instruction_sets() -> dict[str, str]:
+    """Name every instruction set, best first, with the reason why it cannot run, "" if it can."""
+    from wavewn import _native
+
+    return dict(_native.instruction_sets())
+
+
+class NativeEngine:
+    """Runs streams of one WaveNet; see `wavewn.engine.call.Engine`.
+
+    Args:
+        weights: From `pack_wavenet`.
+        precision: "float32", "float16" or "int8".
+        instruction_set: One of `instruction_sets()`; "auto" takes the best that can run.
+
+    Raises:
+        EngineError: The extension is missing, or the precision or the set cannot run here.
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        weights: WaveNetWeights,
+        precision: str = "float32",
+        instruction_set: str = "auto",
+    ) -> None:
+        if reason := available():
+            raise EngineError(f"the native engine is not here: {reason}")
+        if precision not in PRECISIONS:
+            raise EngineError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
+        self.instruction_set = _choose_set(instruction_set)
+        self.precision = precision
+        self.weights = weights
+        self.device = torch.device("cpu")
+        self.head = make_head(weights.settings.head)
+        self.layout = wavenet_layout(weights.settings, weights.n_mels)
+        self.look_ahead = weights.settings.condition.look_ahead
+        self._network = _pack(weights, precision, self.instruction_set)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Size of the packed weights."""
+        return int(self._network.arena_bytes)
+
+    @property
+    def kernel_seconds(self) -> float:
+        """What the last call took inside the kernel."""
+        return float(self._network.kernel_seconds)
+
+    def due_frames(self, state: StreamState, frames: int) -> int:
+        """See `Engine.due_frames`."""
+        return due_frames(state, frames, self.look_ahead)
+
+    def generate(
+        self,
+        state: StreamState,
+        mel: Tensor,
+        *,
+        speaker: Tensor | None = None,
+        temperature: float = 1.0,
+        progress: Callable[[int], None] | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """See `Engine.generate`."""
+        check_temperature(temperature)
+        with state.using():
+            check_call(self, state, mel, speaker)
+            shape = (state.batch, self.due_frames(state, mel.shape[2]) * self.weights.hop_length)
+            if out is None:
+                out = torch.zeros(shape)
+            else:
+                check_out(out, shape, self.device)
+                out.zero_()
+            if progress is None:
+                self._advance(state, mel, speaker, temperature, None, out, None)
+            else:
+                self._in_pieces(state, mel, speaker, temperature, out, progress)
+            return out
+
+    def parameters(
+        self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
+    ) -> Tensor:
+        """See `Engine.parameters`."""
+        with state.using():
+            check_call(self, state, mel, speaker)
+            samples = self.due_frames(state, mel.shape[2]) * self.weights.hop_length
+            check_levels(levels, (state.batch, samples), self.device)
+            result = torch.zeros(state.batch, samples, self.head.parameters)
+            self._advance(state, mel, speaker, 1.0, levels, None, result)
+            return result
+
+    def _in_pieces(
+        self,
+        state: StreamState,
+        mel: Tensor,
+        speaker: Tensor | None,
+        temperature: float,
+        out: Tensor,
+        progress: Callable[[int], None],
+    ) -> None:
+        """Generate some frames at a time and tell; the state moves when all of it is done."""
+        trial, begin = state.clone(), 0
+        for piece in mel.split(FRAMES_A_CALL, dim=2):
+            frames = self.due_frames(trial, piece.shape[2])
+            end = begin + frames * self.weights.hop_length
+            part = torch.zeros(state.batch, end - begin)
+            self._advance(trial, piece, speaker, temperature, None, part, None)
+            out[:, begin:end] = part
+            begin = end
+            for _ in range(frames):
+                progress(1)
+        state.buffer.copy_(trial.buffer)
+        state.clock.copy_(trial.clock)
+
+    def _advance(
+        self,
+        state: StreamState,
+        mel: Tensor,
+        speaker: Tensor | None,
+        temperature: float,
+        forced: Tensor | None,
+        audio: Tensor | None,
+        parameters: Tensor | None,
+    ) -> None:
+        """Let the kernel advance all rows; what it gives lies at the end of each row."""
+        samples = self.due_frames(state, mel.shape[2]) * self.weights.hop_length
+        noise = None
+        if forced is None:
+            noise = draw_noise(self.head.noise, state.seed, state.stream, state.clock, samples)
+        row, sample = self._network.advance(
+            state.buffer.numpy(),
+            state.clock.numpy(),
+            mel.detach().contiguous().numpy(),
+            None if noise is None else noise.numpy(),
+            None if forced is None else forced.detach().contiguous().numpy(),
+            None if speaker is None else speaker.contiguous().numpy(),
+            temperature,
+            None if audio is None else audio.numpy(),
+            None if parameters is None else parameters.numpy(),
+            samples,
+        )
+        if row >= 0:
+            raise not_a_number(row, sample)
+
+
+def _choose_set(wanted: str) -> str:
+    sets = instruction_sets()
+    if wanted == "auto":
+        return next(name for name, reason in sets.items() if not reason)
+    if wanted not in sets:
+        raise EngineError(f"instruction_set must be auto or one of {', '.join(sets)}, got {wanted}")
+    if sets[wanted]:
+        raise EngineError(f"instruction set {wanted} cannot run here: {sets[wanted]}")
+    return wanted
+
+
+def kernel_weights(weights: WaveNetWeights) -> WaveNetWeights:
+    """Take the factors of the gates' powers of two into the matrices.
+
+    tanh(f) sigmoid(g) = (1 - A) / ((1 + A) (1 + B)) with A = 2^(-2 log2(e) f), B = 2^(-log2(e) g).
+    """
+    R, layers = weights.settings.residual_channels, len(weights.layers)
+    scale = torch.tensor([-2 * LOG2_E] * R + [-LOG2_E] * R)
+    projection = weights.projection
+    return dataclasses.replace(
+        weights,
+        projection=Affine(
+            projection.matrix * scale.repeat(layers), projection.bias * scale.repeat(layers)
+        ),
+        layers=tuple(
+            dataclasses.replace(layer, gate=layer.gate * scale) for layer in weights.layers
+        ),
+    )
+
+
+def _pack(weights: WaveNetWeights, precision: str, instruction_set: str) -> Any:
+    """Hand every matrix to the kernel, which copies them into its arena."""
+    from wavewn import _native
+
+    settings = weights.settings
+    condition, head = settings.condition, make_head(settings.head)
+    linear = isinstance(head, LinearLevels)
+    longest = settings.longest_lag
+    sizes = {
+        "residual": settings.residual_channels,
+        "skip": settings.skip_channels,
+        "hidden": settings.head_channels,
+        "taps": settings.kernel_size,
+        "mel_layers": condition.layers,
+        "mel_taps": condition.kernel_size,
+        "bands": weights.n_mels,
+        "channels": condition.channels,
+        "hop": weights.hop_length,
+        "look_ahead": condition.look_ahead,
+        "order": settings.prediction_order,
+        "longest": longest,
+        "shortest": shortest_lag(longest),
+        "upsampling": UPSAMPLINGS.index(condition.upsampling),
+        "head": HEADS.index(settings.head.kind),
+        "classes": settings.head.classes if isinstance(settings.head, MuLaw) else 0,
+        "components": head.components if linear else 0,
+        "parameters": head.parameters,
+        "draws": len(head.noise),
+        "features": weights.input.matrix.shape[0],
+    }
+    numbers = {
+        "log_scale_min": getattr(settings.head, "log_scale_min", 0.0),
+        "pre_emphasis": settings.pre_emphasis,
+        "mel_silence": weights.mel_silence,
+        "mel_scale": weights.mel_scale,
+    }
+    dilations = [layer.dilation for layer in weights.layers]
+    speakers = None if weights.speakers is None else weights.speakers.numpy()
+    ramp = linear_ramp(weights.hop_length).numpy()
+    products = _products(kernel_weights(weights), precision)
+    number = PRECISIONS.index(precision)
+    return _native.Network(
+        sizes, numbers, dilations, products, speakers, ramp, number, instruction_set
+    )
+
+
+def _products(weights: WaveNetWeights, precision: str) -> dict[str, tuple[Any, ...]]:
+    """Name every product of the network: matrix and bias, as the kernel asks for them."""
+    frames = {f"mel.{i}": conv for i, conv in enumerate(weights.mel)}
+    frames |= {"projection": weights.projection, "input": weights.input}
+    for name in ("predictor", "pitch", "upsample"):
+        if (part := getattr(weights, name)) is not None:
+            frames[name] = part
+    samples = {"hidden": weights.hidden, "output": weights.output}
+    for i, layer in enumerate(weights.layers):
+        none = layer.gate.new_zeros(layer.gate.shape[1])
+        samples |= {f"layers.{i}.gate": Affine(layer.gate, none), f"layers.{i}.out": layer.out}
+    if precision == "float16":
+        samples = {
+            name: Affine(part.matrix.half().float(), part.bias) for name, part in samples.items()
+        }
+    return {name: (_array(p.matrix), _array(p.bias)) for name, p in (frames | samples).items()}
+
+
+def _array(value: Tensor) -> Any:
+    return np.ascontiguousarray(value.numpy())
