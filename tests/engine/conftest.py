@@ -1,5 +1,8 @@
 """Small WaveNets, one with each switch on, and the engines that run them."""
 
+import importlib.util
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -26,13 +29,93 @@ VARIANTS = {
     "gaussian-order-above-a-hop": (Gaussian(), 2, "nearest", 1, 0, 27, 0),
 }
 
+# Residual, skip and head channels: one vector and less, and more than a kernel takes at once.
+NARROW = (8, 12, 16)
+WIDTHS = {"mixture-1-tap": (70, 33, 37), "gaussian-3-taps": (19, 16, 5)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, and how it shall run."""
+
+    name: str = "reference"
+    instruction_set: str = ""
+    precision: str = "float32"
+
+    @property
+    def tolerance(self):
+        """How far parameters and states may lie from the network's: of the largest, or of 1."""
+        return TOLERANCES[self.precision]
+
+    def make(self, model, threads=1):
+        weights = pack_wavenet(model)
+        if self.name == "reference":
+            return ReferenceEngine(weights)
+        from wavewn.engine.native import NativeEngine
+
+        options = {} if threads == 1 else {"threads": threads}
+        if self.precision == "int8":
+            options["calibration"] = calibration_of(weights)
+        return NativeEngine(weights, self.precision, self.instruction_set, **options)
+
+
+# float32: sums in another order, other ways to write a sigmoid.
+# float16: each weight and product is off by up to 2**-11 of itself; six layers and two products
+# stand in a row, and what is off in one is heard by all behind it.
+# int8: likewise with 1 / 254 of the largest weight of a row and of the largest activation.
+TOLERANCES = {"float32": 1e-5, "float16": 8 * 2.0**-11, "int8": 8 / 127}
+
+
+def calibration_of(weights):
+    from wavewn.engine.quantise import calibrate
+
+    return calibrate(weights, [random_mel(1, 12, seed) for seed in (7, 8)])
+
+
+def absence():
+    """Why the native engine is not here, or ""."""
+    for module in ("wavewn._native", "wavewn.engine.native"):
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not there; `pip install .` compiles it"
+    from wavewn.engine.native import available
+
+    return available()
+
+
+def engine_params():
+    """Every engine, instruction set and precision; what cannot run here is skipped and says why."""
+    params = [pytest.param(Choice(), id="reference")]
+    if why := absence():
+        skip = pytest.mark.skip(reason=f"no native engine: {why}")
+        return [*params, pytest.param(Choice("native"), id="native", marks=skip)]
+    from wavewn._native import instruction_sets
+
+    for name, why in instruction_sets():
+        marks = [pytest.mark.skip(reason=f"{name}: {why}")] if why else []
+        for precision in TOLERANCES:
+            choice, label = Choice("native", name, precision), f"native:{name}:{precision}"
+            params.append(pytest.param(choice, id=label, marks=marks))
+    return params
+
+
+def pytest_generate_tests(metafunc):
+    if "choice" in metafunc.fixturenames:
+        metafunc.parametrize("choice", engine_params())
+
+
+def pytest_terminal_summary(terminalreporter):
+    if why := absence():
+        terminalreporter.write_sep("=", "THE NATIVE ENGINE WAS NOT TESTED", red=True, bold=True)
+        terminalreporter.write_line(f"The engine contract ran on the reference alone: {why}")
+
 
 def settings_of(name: str, layers_per_cycle: int = 3) -> WaveNetConfig:
     head, kernel_size, upsampling, look_ahead, speakers, order, lag = VARIANTS[name]
+    residual, skip, hidden = WIDTHS.get(name, NARROW)
     return WaveNetConfig(
-        residual_channels=8,
-        skip_channels=12,
-        head_channels=16,
+        residual_channels=residual,
+        skip_channels=skip,
+        head_channels=hidden,
         kernel_size=kernel_size,
         cycles=2,
         layers_per_cycle=layers_per_cycle,
@@ -64,7 +147,25 @@ def model(request):
 
 
 @pytest.fixture
+def make():
+    """From settings to a model."""
+    return make_model
+
+
+@pytest.fixture
+def reference_of():
+    return Choice().make
+
+
+@pytest.fixture(scope="session")
+def runnable():
+    """The choices that run here."""
+    return [param.values[0] for param in engine_params() if not param.marks]
+
+
+@pytest.fixture
 def engine(model):
+    """The reference; `choice.make(model)` is each engine in its turn."""
     return ReferenceEngine(pack_wavenet(model))
 
 
@@ -86,13 +187,14 @@ def wide_model():
     return make_model(settings_of("mu-law-3-taps", layers_per_cycle=6))
 
 
+def random_mel(batch, frames, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, BANDS, frames, generator=generator) * 2 - 6
+
+
 @pytest.fixture
 def mel_of():
-    def make(batch, frames, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn(batch, BANDS, frames, generator=generator) * 2 - 6
-
-    return make
+    return random_mel
 
 
 @pytest.fixture

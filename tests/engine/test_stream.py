@@ -1,6 +1,7 @@
-"""A stream gives the very samples that one push gives, in time, and goes on from a saved state."""
+"""A stream gives its samples in time, to the end, and goes on from the state that it is given.
 
-import io
+That they are the same in any chunking is in test_contract_streams.py, for every engine.
+"""
 
 import pytest
 import torch
@@ -23,20 +24,6 @@ def play(stream, mel, cuts=FRAMES):
 def streams(engine, speaker_of):
     """Make streams of two rows of any model, with their speakers."""
     return lambda seed=0: Stream(engine, 2, speaker=speaker_of(engine, 2), seed=seed)
-
-
-@pytest.mark.parametrize("cuts", [1, 2, 3, 7, [5, 0, 1, 8]])
-def test_any_chunking_equals_the_whole(streams, mel_of, cuts):
-    mel = mel_of(2, FRAMES)
-
-    whole, stream = play(streams(), mel), streams()
-
-    assert torch.equal(play(stream, mel, cuts), whole)
-    assert whole.shape == (2, FRAMES * HOP)
-    assert whole.dtype == torch.float32
-    assert stream.state.clock.tolist() == [FRAMES * HOP] * 2
-    assert whole.abs().max() <= 1
-    assert whole.std() > 0.01
 
 
 def test_audio_comes_as_soon_as_it_is_determined(streams, mel_of):
@@ -100,22 +87,6 @@ def test_a_seed_is_a_seed_in_every_row(voice, mel_of):
     audio = play(Stream(voice, 2, seed=3), mel.expand(2, -1, -1))
 
     assert torch.equal(audio[0], audio[1])
-
-
-@pytest.mark.parametrize("when", [1, 6])
-def test_a_saved_state_goes_on_where_it_was(streams, mel_of, when):
-    mel = mel_of(2, FRAMES)
-    stream, expected = streams(seed=5), play(streams(seed=5), mel)
-    first = stream.push(mel[:, :, :when])
-    file = io.BytesIO()
-    torch.save(stream.state.state_dict(), file)
-    file.seek(0)
-
-    fresh = streams()
-    saved = torch.load(file, weights_only=True)
-    fresh.state = StreamState.from_state_dict(stream.engine.layout, saved)
-
-    assert torch.equal(torch.cat([first, play(fresh, mel[:, :, when:])], 1), expected)
 
 
 @pytest.mark.parametrize("when", [1, 6])
@@ -214,3 +185,36 @@ def test_progress_counts_frames_of_audio(voice, mel_of):
     assert sum(told) == 3
     stream.finish(progress=told.append)
     assert sum(told) == 5
+
+
+def test_audio_is_written_into_a_buffer_of_the_callers(voice, mel_of):
+    mel = mel_of(2, 5)
+    expected, stream = play(Stream(voice, 2, seed=[1, 2]), mel), Stream(voice, 2, seed=[1, 2])
+    buffer = torch.full((1000,), 9.0)
+
+    first = stream.push(mel, out=buffer)
+    begun = first.clone()
+    last = stream.finish(out=buffer[500:])
+
+    assert (first.shape, last.shape) == ((2, 3 * HOP), (2, 2 * HOP))
+    assert first.data_ptr() == buffer.data_ptr()
+    assert last.data_ptr() == buffer[500:].data_ptr()
+    assert torch.equal(torch.cat([begun, last], dim=1), expected)
+    assert (buffer[2 * 3 * HOP : 500] == 9.0).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (torch.zeros(2 * HOP - 1), r"out must be torch.float32 \[40\] on cpu, got .* \[39\]"),
+        (torch.zeros(2, HOP), r"out must be torch.float32 \[40\] on cpu, got .* \[2, 20\]"),
+        (torch.zeros(2 * HOP).double(), "got torch.float64"),
+        (torch.zeros(4 * HOP)[::2], "out must be contiguous"),
+        (torch.zeros(2 * HOP).numpy(), "torch.from_numpy"),
+    ],
+)
+def test_a_buffer_that_does_not_serve_is_refused(voice, mel_of, out, message):
+    stream = Stream(voice, 2)
+    with pytest.raises(ShapeError, match=message):
+        stream.push(mel_of(2, 3), out=out)
+    assert stream.push(mel_of(2, 3)).shape == (2, HOP)

@@ -1,8 +1,11 @@
 """What engines read: the order of matrices and the places of a state."""
 
+import pytest
 import torch
 
-from wavewn.engine.weights import VERSION, pack_wavenet, wavenet_layout
+from wavewn.engine.weights import VERSION, pack_wavenet, tensors, wavenet_layout
+from wavewn.errors import EngineError
+from wavewn.nn.weight_norm import apply_weight_norm
 
 
 def test_the_layout_of_a_small_wavenet(plain_model):
@@ -42,3 +45,30 @@ def test_matrices_stand_on_the_right_oldest_tap_first(plain_model):
     own = slice(2 * 2 * R, 3 * 2 * R)
     bias = plain_model.stack.condition.bias[own] + layer.gate.bias
     assert torch.equal(weights.projection.bias[own], bias)
+
+
+def test_packed_weights_are_copies(plain_model):
+    weights = pack_wavenet(plain_model)
+    kept = [value.clone() for value in tensors(weights)]
+
+    with torch.no_grad():
+        for parameter in plain_model.parameters():
+            parameter.zero_()
+
+    assert len(kept) == 30
+    assert all(torch.equal(a, b) for a, b in zip(tensors(weights), kept, strict=True))
+
+
+def test_nan_in_a_parameter_is_named(plain_model):
+    with torch.no_grad():
+        plain_model.hidden.bias[3] = float("nan")
+
+    with pytest.raises(EngineError, match="parameter hidden.bias holds NaN"):
+        pack_wavenet(plain_model)
+
+
+def test_a_model_with_weight_norm_is_refused(plain_model):
+    apply_weight_norm(plain_model)
+
+    with pytest.raises(EngineError, match="condition.convs.0 has weight norm; load folded"):
+        pack_wavenet(plain_model)

@@ -124,7 +124,10 @@ def check_call(
 
 
 def check_state(engine: Engine, state: StreamState) -> None:
-    """Raise StateError unless a state is of this engine's model and device, and stands whole."""
+    """Refuse a state of another model or device, and one that is damaged.
+
+    NaN must be found here: what quantises it makes a number of it.
+    """
     if state.layout is not engine.layout and state.layout != engine.layout:
         raise StateError("the state is of another model: its layout is not this engine's")
     if state.device != engine.device:
@@ -137,6 +140,11 @@ def check_state(engine: Engine, state: StreamState) -> None:
         whole = clock >= 0 and clock % hop == 0 and ahead.is_integer()
         if not whole or not (ahead == wait or (clock == 0 and 0 <= ahead < wait)):
             raise StateError("the state's clock and look-ahead contradict each other; reset it")
+    # A sum is quicker than isfinite; it may overflow where every number is finite.
+    if not math.isfinite(state.buffer.sum().item()) and not bool(state.buffer.isfinite().all()):
+        row, place = (~state.buffer.isfinite()).nonzero()[0].tolist()
+        name = [e.name for e in state.layout.entries if e.rows and e.offset <= place][-1]
+        raise EngineError(f"the state holds NaN or infinity in row {row}, {name}; reset that row")
 
 
 def check_levels(levels: Tensor, shape: tuple[int, ...], device: torch.device) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wavewn.audio.companding import de_emphasis
@@ -32,6 +33,7 @@ from wavewn.noise import draw_noise
 from wavewn.state import StreamState
 
 IDLE = 4  # workspaces kept for the next calls
+WIDTH = 16  # floats of a vector
 
 
 class ReferenceEngine:
@@ -54,7 +56,7 @@ class ReferenceEngine:
         self.layout = wavenet_layout(weights.settings, weights.n_mels)
         self.look_ahead = weights.settings.condition.look_ahead
         with torch.inference_mode():
-            self._halved: WaveNetWeights = _to(halved(weights), self.device)
+            self._ready: WaveNetWeights = _to(aligned(halved(weights)), self.device)
         self._idle: list[Workspace] = []
         self._lock = threading.Lock()
 
@@ -185,7 +187,7 @@ class ReferenceEngine:
                 if desk.batch == batch:
                     self._idle.remove(desk)
                     return desk
-        return Workspace(self._halved, self.head, batch)
+        return Workspace(self._ready, self.head, batch)
 
 
 def halved(weights: WaveNetWeights) -> WaveNetWeights:
@@ -206,6 +208,52 @@ def halved(weights: WaveNetWeights) -> WaveNetWeights:
             for layer in weights.layers
         ),
     )
+
+
+def aligned(weights: WaveNetWeights) -> WaveNetWeights:
+    """Widen every product with zeros to whole vectors.
+
+    A product of another width gives a stream bits that depend on how many there are: MKL rounds
+    by where a row lies in memory.
+    """
+    layers, taps = len(weights.layers), weights.settings.kernel_size
+    mel_taps, skip = weights.settings.condition.kernel_size, weights.settings.skip_channels
+
+    def grown(part: Affine, rows: int = 1, columns: int = 1) -> Affine:
+        matrix = _widened(part.matrix, columns)
+        if rows:
+            matrix = _widened(matrix.T, rows).T.contiguous()
+        return Affine(matrix, _widened(part.bias, columns))
+
+    def grown_layer(layer: LayerWeights) -> LayerWeights:
+        gate = _widened(_widened(layer.gate, 2).T, taps).T.contiguous()
+        sizes = [layer.out.bias.shape[0] - skip, skip]  # the last layer has no residual
+        halves = zip(layer.out.matrix.split(sizes, 1), layer.out.bias.split(sizes), strict=True)
+        parts = [grown(Affine(*half)) for half in halves if half[1].numel()]
+        matrix = torch.cat([part.matrix for part in parts], dim=1)
+        bias = torch.cat([part.bias for part in parts])
+        return LayerWeights(layer.dilation, gate, Affine(matrix, bias))
+
+    first, *others = weights.mel
+    return dataclasses.replace(
+        weights,
+        mel=(grown(first, rows=0), *(grown(conv, rows=mel_taps) for conv in others)),
+        speakers=None if weights.speakers is None else _widened(weights.speakers),
+        predictor=weights.predictor and grown(weights.predictor),
+        pitch=weights.pitch and grown(weights.pitch),
+        upsample=weights.upsample and grown(weights.upsample, 2, weights.hop_length),
+        projection=grown(weights.projection, columns=2 * layers),
+        input=grown(weights.input, rows=0),
+        layers=tuple(grown_layer(layer) for layer in weights.layers),
+        hidden=grown(weights.hidden),
+        output=grown(weights.output),
+    )
+
+
+def _widened(value: Tensor, blocks: int = 1) -> Tensor:
+    """Pad each of so many equal parts of the last axis with zeros to a multiple of 16."""
+    parts = value.unflatten(-1, (blocks, -1))
+    return F.pad(parts, (0, -parts.shape[-1] % WIDTH)).flatten(-2)
 
 
 def _to(record: Any, device: torch.device) -> Any:

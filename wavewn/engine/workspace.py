@@ -1,6 +1,7 @@
 """The reference engine's desk: one frame of a WaveNet in plain torch, few calls a sample.
 
-A frame's layer inputs lie in one block a layer, [context + hop, batch, R + S], behind the rows
+A frame's layer inputs lie in one block a layer, [context + hop, batch, R + S], R and S widened to
+whole vectors, behind the rows
 that its taps still read. That lets whole runs of samples share work: the condition and the older
 taps of a layer are known `dilation` samples ahead and are added in runs of that length, and what
 is left for each sample and layer is four calls. Three things to know when reading:
@@ -10,7 +11,8 @@ is left for each sample and layer is four calls. Three things to know when readi
 - The residual and the skip share a row and one product: [x | skip] += [z | 1] @ [out; bias].
 - A product is `bmm` with one matrix per stream, the weight expanded without copy. `mm` of many
   streams rounds differently from `mm` of one; so does torch.sigmoid, but not torch.tanh. That is
-  how a stream's bits do not depend on its neighbours (tests/engine/test_reference.py).
+  how a stream's bits do not depend on its neighbours (tests/engine/test_contract_streams.py). A
+  width that is no multiple of 4 would bring them back; so would a long inner product.
 """
 
 import torch
@@ -42,31 +44,35 @@ class Workspace:
     """Scratch memory for so many streams; holds nothing between two calls.
 
     `load`, then for each mel frame `hear` and, when its audio is due, `condition` and `generate`,
-    then `store`. The weights are `halved`.
+    then `store`. The weights are `halved` and `aligned`.
     """
 
     def __init__(self, weights: WaveNetWeights, head: Head, batch: int) -> None:
         settings, hop = weights.settings, weights.hop_length
         self.weights, self.head, self.batch, self.hop = weights, head, batch, hop
-        self.channels = R = settings.residual_channels
+        self.channels = settings.residual_channels
+        self.width = R = weights.input.matrix.shape[1]  # of the same, in vectors
+        S, C = weights.hidden.matrix.shape[0], weights.projection.matrix.shape[0]
         self.taps = settings.kernel_size
         new = weights.projection.matrix.new_zeros
         layers = weights.layers
         self.contexts = [(self.taps - 1) * layer.dilation for layer in layers]
-        self.rows = [new(c + hop, batch, R + settings.skip_channels) for c in self.contexts]
+        self.rows = [new(c + hop, batch, R + S) for c in self.contexts]
         self.gates = new(len(layers), hop, batch, 2 * R)
-        self.parameters = new(hop, batch, head.parameters)
+        self.answers = new(hop, batch, weights.output.matrix.shape[1])
+        self.parameters = self.answers[:, :, : head.parameters]
         self.order = settings.prediction_order
         self.past = max(self.order, 1)
         self.levels = new(batch, self.past + hop)  # of the frame, behind the last ones before it
         self.longest = max(settings.longest_lag, 1)
         self.lags = self.longest - shortest_lag(self.longest) + 1 if settings.longest_lag else 0
         self.residuals = new(batch, self.longest + hop)  # likewise
-        self.lag_weights = new(batch, self.lags, 1)
+        self.lag_weights = new(batch, self.lags)
         self.gain = new(batch)
         self.coefficients = new(batch, self.order, 1)
         self.scale = new(batch)
-        self.before = new(batch, 1, settings.condition.channels)
+        self.before = new(batch, 1, C)
+        self.heard = self.before[:, :, : settings.condition.channels]
         self.mel_rings = [
             new(
                 batch,
@@ -77,11 +83,11 @@ class Workspace:
         ]
         self.z = new(batch, 1, R + 1)
         self.z[:, :, R] = 1.0
-        self.skip = new(batch, 1, settings.skip_channels)
+        self.skip = new(batch, 1, S)
         self.ramp = linear_ramp(hop, self.gates.device)[:, None, None]
         wide = Affine(
-            torch.nn.functional.pad(weights.input.matrix, (0, settings.skip_channels)),
-            torch.nn.functional.pad(weights.input.bias, (0, settings.skip_channels)),
+            torch.nn.functional.pad(weights.input.matrix, (0, S)),
+            torch.nn.functional.pad(weights.input.bias, (0, S)),
         )
         self.input, self.hidden, self.output = (
             (self._each(part.matrix), part.bias.expand(batch, 1, -1))
@@ -90,25 +96,27 @@ class Workspace:
         self.runs = [self._runs(t) for t in range(hop)]
         self.steps = [self._steps(t) for t in range(hop)]
         self.firsts = [self.rows[0][self.contexts[0] + t].unsqueeze(1) for t in range(hop)]
-        self.outs = [row.unsqueeze(1) for row in self.parameters]
+        self.outs = [row.unsqueeze(1) for row in self.answers]
 
     def load(self, state: StreamState) -> None:
         """Copy what the streams remember; each may have its own clock."""
         number = state.clock // self.hop + state.view("ahead")[:, 0, 0].long()
         for i, ring in enumerate(self.mel_rings):
-            ring.copy_(state.history(f"mel.{i}", number))
+            history = state.history(f"mel.{i}", number)
+            ring[:, :, : history.shape[2]] = history
         for i, (rows, context) in enumerate(zip(self.rows, self.contexts, strict=True)):
             rows[:context, :, : self.channels] = state.history(f"layers.{i}").transpose(0, 1)
         self.levels[:, : self.past] = state.history("level")[:, :, 0]
         if self.order:
             self.residuals[:, : self.longest] = state.history("residual")[:, :, 0]
-        self.before.copy_(state.view("condition"))
+        self.heard.copy_(state.view("condition"))
 
     def store(self, state: StreamState) -> None:
         """Write back; `state.clock` and `ahead` already stand at the new time."""
         number = state.clock // self.hop + state.view("ahead")[:, 0, 0].long()
         for i, ring in enumerate(self.mel_rings):
-            state.push(f"mel.{i}", ring, number - ring.shape[1])
+            width = state.layout.entry(f"mel.{i}").channels
+            state.push(f"mel.{i}", ring[:, :, :width], number - ring.shape[1])
         for i, (rows, context) in enumerate(zip(self.rows, self.contexts, strict=True)):
             history = rows[:context, :, : self.channels].transpose(0, 1)
             state.push(f"layers.{i}", history, state.clock - context)
@@ -116,7 +124,7 @@ class Workspace:
         if self.order:
             residuals = self.residuals[:, : self.longest, None]
             state.push("residual", residuals, state.clock - self.longest)
-        state.view("condition").copy_(self.before)
+        state.view("condition").copy_(self.heard)
 
     def hear(self, frame: Tensor, speaker: Tensor | None) -> Tensor:
         """Run the mel network for one frame [batch, bands]; return its output [batch, 1, C]."""
@@ -133,12 +141,13 @@ class Workspace:
         """Fill the gates of a frame with condition and bias, and make its predictor."""
         weights, layers = self.weights, len(self.weights.layers)
         if weights.predictor is not None:
-            coefficients, scale = predictor_of(affine(now, weights.predictor))
+            projected = affine(now, weights.predictor)[:, :, : self.order + 1]
+            coefficients, scale = predictor_of(projected)
             self.coefficients.copy_(coefficients.transpose(1, 2))
             self.scale.copy_(scale[:, 0, 0])
         if weights.pitch is not None:
-            lags, gain = lag_weights(affine(now, weights.pitch))
-            self.lag_weights.copy_(lags.transpose(1, 2))
+            lags, gain = lag_weights(affine(now, weights.pitch)[:, :, : self.lags + 1])
+            self.lag_weights.copy_(lags[:, 0])
             self.gain.copy_(gain[:, 0, 0])
         both = torch.cat([self.before, now], dim=1)
         self.before.copy_(now)
@@ -165,10 +174,10 @@ class Workspace:
         Returns:
             [batch, hop].
         """
-        head, skip, z, channels, past = self.head, self.skip, self.z, self.channels, self.past
+        head, skip, z, past = self.head, self.skip, self.z, self.past
         level, result = self.levels[:, past - 1], self.levels[:, past:]
         residuals = self.residuals[:, self.longest :]
-        inner = z[:, :, :channels]
+        inner = z[:, :, : self.width]
         (w_input, b_input), (w_hidden, b_hidden) = self.input, self.hidden
         w_output, b_output = self.output
         for t in range(self.hop):
@@ -177,8 +186,8 @@ class Workspace:
                 window = self.levels[:, t : t + past].unsqueeze(1)
                 prediction = short = torch.bmm(window, self.coefficients)[:, 0, 0]
                 if self.lags:
-                    window = self.residuals[:, t : t + self.lags].unsqueeze(1)
-                    repeated = torch.bmm(window, self.lag_weights)[:, 0]
+                    window = self.residuals[:, t : t + self.lags]
+                    repeated = (window * self.lag_weights).sum(1, keepdim=True)
                     prediction = short + self.scale * self.gain * repeated[:, 0]
                     features = torch.cat([features, repeated], dim=1)
             else:
@@ -192,7 +201,8 @@ class Workspace:
                 torch.addcmul(filtered, filtered, opened, out=inner)
                 torch.baddbmm(row, z, out, out=after)
             hidden = torch.baddbmm(b_hidden, skip.relu_(), w_hidden).relu_()
-            parameters = torch.baddbmm(b_output, hidden, w_output, out=self.outs[t])[:, 0]
+            torch.baddbmm(b_output, hidden, w_output, out=self.outs[t])
+            parameters = self.parameters[t]
             if self.order:
                 assert isinstance(head, LinearLevels), "settings allow no other head"
                 parameters.copy_(head.relocate(parameters, prediction, self.scale))
@@ -207,8 +217,8 @@ class Workspace:
         self.levels[:, :past] = self.levels[:, self.hop :].clone()
         self.residuals[:, : self.longest] = self.residuals[:, self.hop :].clone()
         for rows, context in zip(self.rows, self.contexts, strict=True):
-            kept = rows[self.hop : self.hop + context, :, :channels]
-            rows[:context, :, :channels] = kept if context <= self.hop else kept.clone()
+            kept = rows[self.hop : self.hop + context, :, : self.width]
+            rows[:context, :, : self.width] = kept if context <= self.hop else kept.clone()
         return levels
 
     def _each(self, matrix: Tensor) -> Tensor:
@@ -216,7 +226,7 @@ class Workspace:
 
     def _steps(self, t: int) -> list[tuple[Tensor, ...]]:
         """Views of each layer at sample `t`: gate and its halves, x and the newest tap, output."""
-        R = self.channels
+        R = self.width
         steps: list[tuple[Tensor, ...]] = []
         for i, layer in enumerate(self.weights.layers):
             gate = self.gates[i, t].unsqueeze(1)
@@ -238,7 +248,7 @@ class Workspace:
 
     def _runs(self, t: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Older taps whose next run begins at sample `t`: inputs, weight, gates of the run."""
-        R, runs = self.channels, []
+        R, runs = self.width, []
         for i, layer in enumerate(self.weights.layers):
             for tap in range(self.taps - 1):
                 offset = (self.taps - 1 - tap) * layer.dilation
