@@ -41,10 +41,10 @@ std::vector<std::pair<std::string, std::string>> instruction_sets() {
     return found;
 }
 
-const Run* runs_of(const std::string& set) {
-    if (set == "avx512") return avx512::runs;
-    if (set == "avx2") return avx2::runs;
-    return set == "portable" ? portable::runs : nullptr;
+const Kernel* kernels_of(const std::string& set) {
+    if (set == "avx512") return avx512::kernels;
+    if (set == "avx2") return avx2::kernels;
+    return set == "portable" ? portable::kernels : nullptr;
 }
 
 // A packed network and the rooms of the calls that it has answered. Rooms are taken and laid back
@@ -53,10 +53,12 @@ class PackedNetwork {
    public:
     PackedNetwork(const nb::dict& sizes, const nb::dict& numbers, const std::vector<int>& dilations,
                   const nb::dict& products, const std::optional<Matrix>& speakers,
-                  const Vector& ramp, int precision, const std::string& set) {
-        const Run* const runs = runs_of(set);
-        if (runs == nullptr) throw std::invalid_argument("no kernel for " + set);
-        run_ = runs[precision];
+                  const Vector& ramp, int precision, const std::string& set, int threads,
+                  bool split)
+        : threads_(threads) {
+        const Kernel* const kernels = kernels_of(set);
+        if (kernels == nullptr) throw std::invalid_argument("no kernel for " + set);
+        kernel_ = kernels[precision];
         Packing packing;
         Network& net = packing.network;
         net.precision = static_cast<Precision>(precision);
@@ -86,7 +88,6 @@ class PackedNetwork {
             Plain plain;
             const auto bias = nb::cast<Vector>(entry[1]);
             plain.bias = bias.data();
-            std::optional<Vector> scale;
             if (entry.size() == 2) {
                 const auto matrix = nb::cast<Matrix>(entry[0]);
                 plain.floats = matrix.data();
@@ -95,10 +96,11 @@ class PackedNetwork {
                 return;
             }
             const auto matrix = nb::cast<Whole>(entry[0]);
-            scale = nb::cast<Vector>(entry[2]);
+            const auto scale = nb::cast<Vector>(entry[2]);
             plain.whole = matrix.data();
-            plain.scale = scale->data();
-            plain.quantise = nb::cast<float>(entry[3]);
+            plain.scale = scale.data();
+            const auto gain = nb::cast<Vector>(entry[3]);
+            plain.gain = gain.data();
             plain.is_signed = nb::cast<bool>(entry[4]);
             plain.outputs = static_cast<int>(matrix.shape(1));
             packing.put(product, plain, rows, columns);
@@ -137,6 +139,7 @@ class PackedNetwork {
         lay_state(net);
         arena_ = packing.finish(bytes_);
         net_ = packing.network;
+        if (split) cut_ = middle_of(net_, static_cast<const char*>(arena_.get()) + bytes_);
     }
 
     std::vector<std::int64_t> offsets() const {
@@ -173,7 +176,7 @@ class PackedNetwork {
         {
             const nb::gil_scoped_release release;
             const auto began = std::chrono::steady_clock::now();
-            trouble = room->advance(net_, run_, batch);
+            trouble = room->advance(batch);
             const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
             last_ = took.count();
         }
@@ -183,6 +186,7 @@ class PackedNetwork {
     }
 
     std::size_t bytes() const { return bytes_; }
+    int cut() const { return cut_; }
     double kernel_seconds() const { return last_; }
 
    private:
@@ -193,13 +197,15 @@ class PackedNetwork {
             if ((*it)->fits(rows)) {
                 std::unique_ptr<Room> room = std::move(*it);
                 idle_.erase(it);
+                room->wake();
                 return room;
             }
-        return std::make_unique<Room>(net_, rows);
+        return std::make_unique<Room>(net_, kernel_, rows, threads_, cut_);
     }
 
     Network net_{};
-    Run run_;
+    Kernel kernel_{};
+    int threads_, cut_ = 0;
     Memory arena_;
     std::size_t bytes_ = 0;
     double last_ = 0;
@@ -228,9 +234,11 @@ NB_MODULE(_native, module) {
 
     nb::class_<PackedNetwork>(module, "Network")
         .def(nb::init<const nb::dict&, const nb::dict&, const std::vector<int>&, const nb::dict&,
-                      const std::optional<Matrix>&, const Vector&, int, const std::string&>(),
+                      const std::optional<Matrix>&, const Vector&, int, const std::string&, int, bool>(),
              "sizes"_a, "numbers"_a, "dilations"_a, "products"_a, "speakers"_a.none(), "ramp"_a,
-             "precision"_a, "instruction_set"_a)
+             "precision"_a, "instruction_set"_a, "threads"_a, "split"_a)
+        .def_prop_ro("cut", [](const PackedNetwork& self) { return self.cut(); },
+                     "The layer at which two threads share a lonely stream, or 0.")
         .def_prop_ro("offsets", &PackedNetwork::offsets,
                      "Where the entries of a state begin, in floats, and its size.")
         .def_prop_ro("arena_bytes", &PackedNetwork::bytes, "Size of the packed weights.")

@@ -3,12 +3,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
-#include <mutex>
 #include <vector>
 
 #include "network.hpp"
 #include "packing.hpp"
+#include "workers.hpp"
 
 namespace wavewn {
 
@@ -35,23 +34,42 @@ struct Trouble {
     std::int64_t sample = 0;
 };
 
-// Memory of one call, kept for the next of its size: a lane and a copied state for each row, and
-// desks for the lanes that run at once.
+// Memory and threads of one call, kept for the next: a lane, its desk and a copied state for each
+// row.
 class Room {
    public:
-    Room(const Network&, int rows);
+    // cut: layer at which two threads share a lonely stream, or 0.
+    Room(const Network&, Kernel, int rows, int threads, int cut);
     bool fits(int rows) const { return rows <= static_cast<int>(lanes_.size()); }
 
-    // Advance all rows, or none. Allocates nothing, throws nothing.
-    Trouble advance(const Network&, Run, const Batch&) noexcept;
+    // Start the threads again if this process has been forked since. May allocate.
+    void wake();
+
+    // Advance all rows, or none. Allocates nothing, takes no lock, throws nothing.
+    Trouble advance(const Batch&) noexcept;
 
    private:
-    void seat(const Network&, const Batch&, int row, Lane& lane, float* state) noexcept;
+    struct Lot {
+        int begin, end;  // lanes that run together
+    };
 
-    std::int64_t state_stride_;
+    void seat(const Batch&, int row, Lane&, float* state) noexcept;
+    static void run_lot(void* room, int index);
+    static void run_half(void* room, int side);
+
+    const Network& net_;
+    const Kernel kernel_;
+    const std::int64_t state_stride_;
     std::vector<Lane> lanes_;
     std::vector<int> order_;  // rows by how far they are ahead
+    std::vector<Lot> lots_;
+    int frames_ = 0;
+    Relay relay_;
     Memory states_, desks_;
+    Workers workers_;
 };
+
+// The layer at which the weights of a sample fall into halves.
+int middle_of(const Network&, const void* arena_end);
 
 }  // namespace wavewn

@@ -9,6 +9,9 @@
 
 #pragma once
 
+#include <sched.h>
+
+#include "breath.hpp"
 #include "heads.hpp"
 #include "network.hpp"
 #include "prediction.hpp"
@@ -28,7 +31,7 @@ INLINE void prepare(const Product& p, const float* from, int count, typename P::
         const float low = p.is_signed ? -127.0f : 0.0f, high = p.is_signed ? 127.0f : 255.0f;
         const std::int32_t raised = p.is_signed ? P::RAISED : 0;
         for (int i = 0; i < count; i += 16) {
-            const Floats scaled = clamp(load(from + i) * all(p.quantise), low, high);
+            const Floats scaled = clamp(load(from + i) * load(p.gain + i), low, high);
             const Ints whole = rounded(scaled) + all(raised);
 #if defined(__AVX512F__)
             const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)whole.part[0]);
@@ -243,7 +246,7 @@ INLINE void condition(const Network& net, const Lane& lane, int index, int row, 
 //
 // in/out: carry [R + S], the ring; lane.slots goes on by one
 template <class P>
-void layer_step(const Network& net, int index, Lane* lanes, int count, int row, int t) {
+void layer_step(const Network& net, int index, Lane* lanes, int count, int row, int t, int side) {
     const Layer& layer = net.layers[index];
     const int R = net.residual, tap_width = padded(R, P::GROUP);
     const bool last = index + 1 == net.layer_count;
@@ -253,7 +256,7 @@ void layer_step(const Network& net, int index, Lane* lanes, int count, int row, 
     const float* bias[MOST_LANES];
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];
-        auto* const taps = reinterpret_cast<typename P::Input*>(lane.operand);
+        auto* const taps = reinterpret_cast<typename P::Input*>(lane.bench[side].operand);
         float* const ring = lane.state + layer.ring;
         int slot = lane.slots[index];
         for (int k = 0; k + 1 < net.taps; ++k) {
@@ -267,30 +270,30 @@ void layer_step(const Network& net, int index, Lane* lanes, int count, int row, 
                         sizeof(float) * static_cast<std::size_t>(R));
             if (++lane.slots[index] == layer.rows) lane.slots[index] = 0;
         }
-        condition(net, lane, index, row, t, lane.gate);
+        gate[n] = lane.bench[side].gate;
+        condition(net, lane, index, row, t, gate[n]);
         operand[n] = taps;
-        gate[n] = lane.gate;
         out[n] = lane.carry + (last ? R : 0);
         bias[n] = layer.out.bias;
     }
     multiply<P>(layer.gate, operand, gate, gate, count);
     for (int n = 0; n < count; ++n) {
-        Lane& lane = lanes[n];
-        activate(lane.gate, lane.z, net.gate_width);
-        prepare<P>(layer.out, lane.z, R, reinterpret_cast<typename P::Input*>(lane.operand));
+        auto& bench = lanes[n].bench[side];
+        activate(bench.gate, bench.z, net.gate_width);
+        prepare<P>(layer.out, bench.z, R, reinterpret_cast<typename P::Input*>(bench.operand));
     }
     multiply<P>(layer.out, operand, bias, out, count, true);
 }
 
 // From the sums of skips to the parameters of the head.
 template <class U>
-void answer(const Network& net, Lane* lanes, int count) {
+void answer(const Network& net, Lane* lanes, int count, int side) {
     const typename U::Input* operand[MOST_LANES];
     float* y[MOST_LANES];
     const float* bias[MOST_LANES];
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];
-        auto* const to = reinterpret_cast<typename U::Input*>(lane.operand);
+        auto* const to = reinterpret_cast<typename U::Input*>(lane.bench[side].operand);
         float* const skip = lane.hidden;  // not in use yet
         for (int i = 0; i < net.skip; ++i) skip[i] = lane.carry[net.residual + i];
         rectify(skip, net.skip);
@@ -304,16 +307,52 @@ void answer(const Network& net, Lane* lanes, int count) {
         Lane& lane = lanes[n];
         rectify(lane.hidden, net.hidden);
         prepare<U>(net.head_output, lane.hidden, net.hidden,
-                   reinterpret_cast<typename U::Input*>(lane.operand));
+                   reinterpret_cast<typename U::Input*>(lane.bench[side].operand));
         y[n] = lane.answer;
         bias[n] = net.head_output.bias;
     }
     multiply<U>(net.head_output, operand, bias, y, count);
 }
 
+// Look until `*number` is no longer `old`; return it.
+inline std::int64_t await(const std::int64_t* number, std::int64_t old) {
+    for (int i = 0;; ++i) {
+        const std::int64_t found = __atomic_load_n(number, __ATOMIC_ACQUIRE);
+        if (found != old) return found;
+        if (i < PATIENCE)
+            breathe();
+        else
+            sched_yield();
+    }
+}
+
+// See `Kernel::follow`.
+template <class P, class U>
+void follow(const Network& net, Lane* lanes, int count, Relay* relay) {
+    for (std::int64_t seen = 0; (seen = await(&relay->there, seen)) >= 0;) {
+        for (int i = relay->cut; i < net.layer_count; ++i)
+            layer_step<P>(net, i, lanes, count, relay->row, relay->t, 1);
+        answer<U>(net, lanes, count, 1);
+        __atomic_store_n(&relay->back, seen, __ATOMIC_RELEASE);
+    }
+}
+
+// All layers and the head's parameters of a sample, alone or with a follower.
+template <class P, class U>
+void stack_step(const Network& net, Lane* lanes, int count, int row, int t, Relay* relay) {
+    const int mine = relay == nullptr ? net.layer_count : relay->cut;
+    for (int i = 0; i < mine; ++i) layer_step<P>(net, i, lanes, count, row, t, 0);
+    if (relay == nullptr) return answer<U>(net, lanes, count, 0);
+    const std::int64_t before = relay->back;
+    relay->row = row;
+    relay->t = t;
+    __atomic_store_n(&relay->there, before + 1, __ATOMIC_RELEASE);
+    await(&relay->back, before);
+}
+
 // One sample of all lanes: level t of the frame whose gates are row `row`.
 template <class P, class U, class F>
-void sample_step(const Network& net, Lane* lanes, int count, int row, int t) {
+void sample_step(const Network& net, Lane* lanes, int count, int row, int t, Relay* relay) {
     const int past = net.order ? net.order : 1, longest = net.longest ? net.longest : 1;
     const float* features[MOST_LANES];
     float* carry[MOST_LANES];
@@ -338,8 +377,7 @@ void sample_step(const Network& net, Lane* lanes, int count, int row, int t) {
     affine<F>(net.input, features, carry, count);
     for (int n = 0; n < count; ++n)
         for (int i = 0; i < net.skip; ++i) lanes[n].carry[net.residual + i] = 0;
-    for (int i = 0; i < net.layer_count; ++i) layer_step<P>(net, i, lanes, count, row, t);
-    answer<U>(net, lanes, count);
+    stack_step<P, U>(net, lanes, count, row, t, relay);
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];
         if (lane.broken) continue;
@@ -368,14 +406,14 @@ void sample_step(const Network& net, Lane* lanes, int count, int row, int t) {
 
 // All samples of a frame, `row` of what was heard.
 template <class P, class U, class F>
-void frame_step(const Network& net, Lane* lanes, int count, int row) {
+void frame_step(const Network& net, Lane* lanes, int count, int row, Relay* relay) {
     for (int n = 0; n < count; ++n) predict_frame<F>(net, lanes[n], row);
     const bool learned = net.upsampling == Upsampling::transposed;
     if (learned) spread_frame<F>(net, lanes, count, row);
     for (int t = 0; t < net.hop; ++t) {
         if (learned && t % SAMPLES == 0)
             project_samples<F>(net, lanes, count, t, net.hop - t < SAMPLES ? net.hop - t : SAMPLES);
-        sample_step<P, U, F>(net, lanes, count, row, t);
+        sample_step<P, U, F>(net, lanes, count, row, t, relay);
     }
     const int past = net.order ? net.order : 1, longest = net.longest ? net.longest : 1;
     for (int n = 0; n < count; ++n) {
@@ -388,9 +426,9 @@ void frame_step(const Network& net, Lane* lanes, int count, int row) {
     }
 }
 
-// See `Run`. P: signed inputs, U: rectified inputs, F: what stays in float32.
+// See `Kernel::lead`. P: signed inputs, U: rectified inputs, F: what stays in float32.
 template <class P, class U, class F>
-void run(const Network& net, Lane* lanes, int count, int frames) {
+void lead(const Network& net, Lane* lanes, int count, int frames, Relay* relay) {
     for (int n = 0; n < count; ++n) take_up(net, lanes[n]);
     const bool learned = net.upsampling == Upsampling::transposed;
     if (net.upsampling == Upsampling::linear) project_frames<F>(net, lanes, count, 0, 1);
@@ -409,7 +447,7 @@ void run(const Network& net, Lane* lanes, int count, int frames) {
                          lanes[n].heard + (1 + early) * net.channels,
                          sizeof(float) * std::size_t(due) * std::size_t(net.channels));
         if (!learned) project_frames<F>(net, lanes, count, 1, due);
-        for (int f = 1; f <= due; ++f) frame_step<P, U, F>(net, lanes, count, f);
+        for (int f = 1; f <= due; ++f) frame_step<P, U, F>(net, lanes, count, f, relay);
         const std::size_t width = sizeof(float) * std::size_t(net.channels);
         const std::size_t gates = sizeof(float) * std::size_t(net.layer_count) *
                                   std::size_t(net.gate_width);
@@ -422,10 +460,14 @@ void run(const Network& net, Lane* lanes, int count, int frames) {
         }
     }
     for (int n = 0; n < count; ++n) lay_down(net, lanes[n]);
+    if (relay != nullptr) __atomic_store_n(&relay->there, -1, __ATOMIC_RELEASE);
 }
 
-extern const Run runs[3] = {run<Fused, Fused, Fused>, run<Half, Half, Fused>,
-                            run<Eight, EightUnsigned, Plain>};
+extern const Kernel kernels[3] = {
+    {lead<Fused, Fused, Fused>, follow<Fused, Fused>},
+    {lead<Half, Half, Fused>, follow<Half, Half>},
+    {lead<Eight, EightUnsigned, Plain>, follow<Eight, EightUnsigned>},
+};
 
 }  // namespace WAVEWN_SET
 }  // namespace wavewn

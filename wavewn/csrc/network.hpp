@@ -16,7 +16,8 @@
 //     kernel.hpp     frames, layers, samples: the network itself
 //     kernel_*.cpp   kernel.hpp compiled once for each instruction set
 //     packing.cpp    from plain matrices to the arena
-//     engine.cpp     a call: lanes for the rows of a batch, threads
+//     engine.cpp     a call: lanes for the rows of a batch
+//     workers.cpp    threads
 //     bindings.cpp   the only file that knows Python
 //
 // Who may do what. kernel.hpp and what it includes are compiled several times with different
@@ -58,8 +59,8 @@ constexpr int padded(int count, int multiple) {
 // vectors. A block holds its weights input after input: [inputs][vectors][16], in int8
 // [inputs / 4][vectors][16][4].
 //
-// int8: y = float(sum of q * w) * scale + bias, where q is an input in units of 1 / `quantise`:
-// -127 to 127 if the input is signed, else 0 to 255.
+// int8: y = float(sum of q * w) * scale + bias, where q = round(gain * input): -127 to 127 if inputs
+// are signed, else 0 to 255.
 struct Product {
     int inputs;   // as the operand has them: in int8 a multiple of four
     int outputs;  // as the caller sees them
@@ -68,7 +69,7 @@ struct Product {
     const float* bias;          // [vectors * 16]
     const float* scale;         // [vectors * 16], int8 only
     const std::int32_t* shift;  // [vectors * 16], int8 only: where the sums start
-    float quantise;             // int8 only
+    const float* gain;          // [padded inputs], int8 only; repeats for every tap
     bool is_signed;             // int8 only
 };
 
@@ -138,9 +139,11 @@ struct Lane {
     float* lag_weights;   // lags
     float* features;      // one vector
     float* carry;         // residual + skip: x, then the sum of skips
-    float* gate;          // gate_width
-    float* z;             // gate_width / 2
-    float* operand;       // of the product at hand: taps, z, skips
+    struct {
+        float* gate;     // gate_width
+        float* z;        // gate_width / 2
+        float* operand;  // of the product at hand: taps, z, skips
+    } bench[2];          // of the thread that leads, and of the one that follows
     float* hidden;        // hidden
     float* answer;        // parameter_count
     float* scratch;       // of the head
@@ -150,15 +153,30 @@ struct Lane {
 
 constexpr int MOST_LANES = 16;
 
-// Advance at most MOST_LANES lanes that are equally far ahead by so many mel frames. Lanes that
-// break say so and stand still; the others go on.
-using Run = void (*)(const Network&, Lane* lanes, int count, int frames);
+// Hand-over of one call's samples between two threads, each with half of the layers, so that the
+// weights of each stay in its own core's cache: the leader begins a sample, the follower ends it.
+// The lanes belong to whoever's turn it is.
+struct Relay {
+    alignas(64) std::int64_t there = 0;  // samples handed to the follower; -1 at the end
+    alignas(64) std::int64_t back = 0;   // and given back
+    alignas(64) int cut = 0;             // the follower's first layer
+    int row = 0, t = 0;                  // of the sample at hand
+};
+
+// What an instruction set has for a precision.
+struct Kernel {
+    // Advance at most MOST_LANES lanes that are equally far ahead by so many mel frames. Lanes
+    // that break say so and stand still; the others go on. `relay` may be null.
+    void (*lead)(const Network&, Lane* lanes, int count, int frames, Relay* relay);
+    // End the samples that `lead` begins, on another thread, until it is done.
+    void (*follow)(const Network&, Lane* lanes, int count, Relay* relay);
+};
 
 // By Precision, one table for each instruction set, in kernel_*.cpp. A set that the compiler does not
 // know is not linked, and its table's address is null.
-namespace portable { extern const Run runs[3] __attribute__((weak)); }
-namespace avx2 { extern const Run runs[3] __attribute__((weak)); }
-namespace avx512 { extern const Run runs[3] __attribute__((weak)); }
+namespace portable { extern const Kernel kernels[3] __attribute__((weak)); }
+namespace avx2 { extern const Kernel kernels[3] __attribute__((weak)); }
+namespace avx512 { extern const Kernel kernels[3] __attribute__((weak)); }
 
 // Set the offsets of a stream's memory, in floats, as engine/weights.py lays it out: every entry
 // begins at a multiple of 16.

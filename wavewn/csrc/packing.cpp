@@ -79,7 +79,6 @@ void Packing::put(Product& product, const Plain& plain, const Sources& rows,
     product.inputs = static_cast<int>(rows.size());
     product.outputs = plain.outputs;
     product.vectors = static_cast<int>(columns.size()) / 16;
-    product.quantise = plain.quantise;
     product.is_signed = plain.is_signed;
     const auto at = [&](auto* values) {
         return [values, &plain](int row, int column) {
@@ -102,6 +101,10 @@ void Packing::put(Product& product, const Plain& plain, const Sources& rows,
                 if (row != NOTHING && column != NOTHING) sum += at(plain.whole)(row, column);
             shift.push_back(plain.is_signed ? -raised * sum : 0);
         }
+        std::vector<float> gain;
+        for (const int row : rows) gain.push_back(row == NOTHING ? 0 : plain.gain[row]);
+        gain.resize((gain.size() + 31) / 16 * 16);  // read in whole vectors
+        keep(product.gain, gain);
         keep(product.scale, of_columns(plain.scale));
         keep(product.shift, shift);
     } else if (half) {

@@ -20,7 +20,7 @@ struct Plain {
     const float* bias = nullptr;
     const float* scale = nullptr;  // [outputs], with `whole`: of a sum
     int inputs = 0, outputs = 0;
-    float quantise = 1;            // with `whole`: factor from an input to its integer
+    const float* gain = nullptr;   // [inputs], with `whole`: from an input to its integer
     bool is_signed = true;         // with `whole`
 };
 

@@ -1,20 +1,16 @@
 """The native engine: the whole network in C++, many times faster than real time on one CPU core.
 
-This file packs a model's matrices for the kernel, draws the noise, and checks what comes in; the
-kernel is explained in csrc/network.hpp. Everything that WaveNet can be configured to runs in it.
+This file checks what comes in, draws the noise, and lets the kernel advance the state; the kernel
+is explained in csrc/network.hpp. Everything that WaveNet can be configured to runs in it.
 """
 
-import dataclasses
 import importlib.util
-import math
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from wavewn.config import MuLaw
+from wavewn.bundle.precisions import Calibration
 from wavewn.engine.call import (
     check_call,
     check_levels,
@@ -23,18 +19,13 @@ from wavewn.engine.call import (
     due_frames,
     not_a_number,
 )
-from wavewn.engine.weights import Affine, WaveNetWeights, wavenet_layout
+from wavewn.engine.packing import PRECISIONS, pack_network
+from wavewn.engine.weights import WaveNetWeights, wavenet_layout
 from wavewn.errors import EngineError
-from wavewn.models.heads import LinearLevels, make_head
-from wavewn.nn.linear_prediction import shortest_lag
-from wavewn.nn.upsample import linear_ramp
+from wavewn.models.heads import make_head
 from wavewn.noise import draw_noise
 from wavewn.state import StreamState
 
-PRECISIONS = ("float32", "float16", "int8")  # in the order of csrc/network.hpp
-UPSAMPLINGS = ("nearest", "linear", "transposed")
-HEADS = ("mu-law", "logistic-mixture", "gaussian")
-LOG2_E = math.log2(math.e)
 FRAMES_A_CALL = 16  # where somebody wants to hear of progress
 
 
@@ -59,6 +50,9 @@ class NativeEngine:
         weights: From `pack_wavenet`.
         precision: "float32", "float16" or "int8".
         instruction_set: One of `instruction_sets()`; "auto" takes the best that can run.
+        threads: That share the rows of a batch. A lonely stream has two where its weights are
+            more than a core's second cache holds.
+        calibration: Of this model, for int8.
 
     Raises:
         EngineError: The extension is missing, or the precision or the set cannot run here.
@@ -71,19 +65,29 @@ class NativeEngine:
         weights: WaveNetWeights,
         precision: str = "float32",
         instruction_set: str = "auto",
+        threads: int = 1,
+        calibration: Calibration | None = None,
     ) -> None:
         if reason := available():
             raise EngineError(f"the native engine is not here: {reason}")
         if precision not in PRECISIONS:
             raise EngineError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
+        if threads < 1:
+            raise EngineError(f"threads must be at least 1, got {threads}")
+        if precision == "int8" and calibration is None:
+            raise EngineError(
+                "int8 needs a calibration, which this model lacks: make a bundle that has one with "
+                "wavewn export MODEL --calibrate RECORDINGS -o NEW"
+            )
         self.instruction_set = _choose_set(instruction_set)
         self.precision = precision
+        self.threads = threads
         self.weights = weights
         self.device = torch.device("cpu")
         self.head = make_head(weights.settings.head)
         self.layout = wavenet_layout(weights.settings, weights.n_mels)
         self.look_ahead = weights.settings.condition.look_ahead
-        self._network = _pack(weights, precision, self.instruction_set)
+        self._network = pack_network(weights, precision, self.instruction_set, threads, calibration)
 
     @property
     def arena_bytes(self) -> int:
@@ -200,90 +204,3 @@ def _choose_set(wanted: str) -> str:
     if sets[wanted]:
         raise EngineError(f"instruction set {wanted} cannot run here: {sets[wanted]}")
     return wanted
-
-
-def kernel_weights(weights: WaveNetWeights) -> WaveNetWeights:
-    """Take the factors of the gates' powers of two into the matrices.
-
-    tanh(f) sigmoid(g) = (1 - A) / ((1 + A) (1 + B)) with A = 2^(-2 log2(e) f), B = 2^(-log2(e) g).
-    """
-    R, layers = weights.settings.residual_channels, len(weights.layers)
-    scale = torch.tensor([-2 * LOG2_E] * R + [-LOG2_E] * R)
-    projection = weights.projection
-    return dataclasses.replace(
-        weights,
-        projection=Affine(
-            projection.matrix * scale.repeat(layers), projection.bias * scale.repeat(layers)
-        ),
-        layers=tuple(
-            dataclasses.replace(layer, gate=layer.gate * scale) for layer in weights.layers
-        ),
-    )
-
-
-def _pack(weights: WaveNetWeights, precision: str, instruction_set: str) -> Any:
-    """Hand every matrix to the kernel, which copies them into its arena."""
-    from wavewn import _native
-
-    settings = weights.settings
-    condition, head = settings.condition, make_head(settings.head)
-    linear = isinstance(head, LinearLevels)
-    longest = settings.longest_lag
-    sizes = {
-        "residual": settings.residual_channels,
-        "skip": settings.skip_channels,
-        "hidden": settings.head_channels,
-        "taps": settings.kernel_size,
-        "mel_layers": condition.layers,
-        "mel_taps": condition.kernel_size,
-        "bands": weights.n_mels,
-        "channels": condition.channels,
-        "hop": weights.hop_length,
-        "look_ahead": condition.look_ahead,
-        "order": settings.prediction_order,
-        "longest": longest,
-        "shortest": shortest_lag(longest),
-        "upsampling": UPSAMPLINGS.index(condition.upsampling),
-        "head": HEADS.index(settings.head.kind),
-        "classes": settings.head.classes if isinstance(settings.head, MuLaw) else 0,
-        "components": head.components if linear else 0,
-        "parameters": head.parameters,
-        "draws": len(head.noise),
-        "features": weights.input.matrix.shape[0],
-    }
-    numbers = {
-        "log_scale_min": getattr(settings.head, "log_scale_min", 0.0),
-        "pre_emphasis": settings.pre_emphasis,
-        "mel_silence": weights.mel_silence,
-        "mel_scale": weights.mel_scale,
-    }
-    dilations = [layer.dilation for layer in weights.layers]
-    speakers = None if weights.speakers is None else weights.speakers.numpy()
-    ramp = linear_ramp(weights.hop_length).numpy()
-    products = _products(kernel_weights(weights), precision)
-    number = PRECISIONS.index(precision)
-    return _native.Network(
-        sizes, numbers, dilations, products, speakers, ramp, number, instruction_set
-    )
-
-
-def _products(weights: WaveNetWeights, precision: str) -> dict[str, tuple[Any, ...]]:
-    """Name every product of the network: matrix and bias, as the kernel asks for them."""
-    frames = {f"mel.{i}": conv for i, conv in enumerate(weights.mel)}
-    frames |= {"projection": weights.projection, "input": weights.input}
-    for name in ("predictor", "pitch", "upsample"):
-        if (part := getattr(weights, name)) is not None:
-            frames[name] = part
-    samples = {"hidden": weights.hidden, "output": weights.output}
-    for i, layer in enumerate(weights.layers):
-        none = layer.gate.new_zeros(layer.gate.shape[1])
-        samples |= {f"layers.{i}.gate": Affine(layer.gate, none), f"layers.{i}.out": layer.out}
-    if precision == "float16":
-        samples = {
-            name: Affine(part.matrix.half().float(), part.bias) for name, part in samples.items()
-        }
-    return {name: (_array(p.matrix), _array(p.bias)) for name, p in (frames | samples).items()}
-
-
-def _array(value: Tensor) -> Any:
-    return np.ascontiguousarray(value.numpy())
