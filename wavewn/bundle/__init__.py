@@ -1,7 +1,7 @@
 """A model on disk: a folder with `config.json`, `model.safetensors` and a model card.
 
     config.json        format number, model settings, MelSpec, speakers, statistics, licence,
-                       provenance, verdict for each precision
+                       provenance, verdict for each precision, calibration of int8
     model.safetensors  plain weights, weight norm folded; matrices as float16 or float32, vectors
                        and scalars always as float32
     README.md          the model card
@@ -14,5 +14,14 @@ written beside its place and renamed, so it is there whole or not at all.
 from wavewn.bundle.checkpoint import load_checkpoint
 from wavewn.bundle.contents import Bundle
 from wavewn.bundle.folder import check_target, load_bundle, save_bundle
+from wavewn.bundle.precisions import Calibration, calibration_of
 
-__all__ = ["Bundle", "check_target", "load_bundle", "load_checkpoint", "save_bundle"]
+__all__ = [
+    "Bundle",
+    "Calibration",
+    "calibration_of",
+    "check_target",
+    "load_bundle",
+    "load_checkpoint",
+    "save_bundle",
+]

@@ -78,7 +78,10 @@ def load_checkpoint(path: str | os.PathLike[str], weights: Literal["ema", "raw"]
     plain = {key: value.float() for key, value in plain.items()}
     model = make_model(settings, spec, plain, str(path))
     config["model"], config["mel"] = dataclasses.asdict(settings), spec.to_dict()
-    return Bundle(model, spec, list(config["speakers"]), config)
+    data = recipe.get("data")
+    manifest = data.get("manifest") if isinstance(data, Mapping) else None
+    named = manifest if isinstance(manifest, str) else ""
+    return Bundle(model, spec, list(config["speakers"]), config, named)
 
 
 def _read_pickle(path: Path) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wavewn.audio.mel_spec import MelSpec
+from wavewn.bundle.precisions import CALIBRATION, Calibration, check_precisions
 from wavewn.config import WaveNetConfig, wavenet_config
 from wavewn.errors import BundleError, ConfigError
 from wavewn.models.wavenet import WaveNet
@@ -39,12 +40,14 @@ class Bundle:
         mel: The mels that it reads.
         speakers: Names in the order of its embedding; empty where it knows none.
         config: The checked content of config.json.
+        manifest: Folder of the corpus as the training's recipe named it; "" where nobody knows.
     """
 
     model: WaveNet
     mel: MelSpec
     speakers: list[str]
     config: dict[str, Any]
+    manifest: str = ""
 
 
 def make_config(
@@ -53,6 +56,8 @@ def make_config(
     speakers: Sequence[str],
     licence: str,
     provenance: Mapping[str, Any],
+    verdict: Mapping[str, Mapping[str, Any]],
+    calibration: Calibration | None,
 ) -> dict[str, Any]:
     """Make the content of config.json."""
     return {
@@ -60,10 +65,10 @@ def make_config(
         "model": dataclasses.asdict(settings),
         "mel": mel.to_dict(),
         "speakers": list(speakers),
-        "statistics": {},
+        "statistics": {} if calibration is None else {CALIBRATION: calibration.to_dict()},
         "licence": licence,
         "provenance": dict(provenance),
-        "verdict": dict(VERDICT),
+        "verdict": {name: dict(one) for name, one in verdict.items()},
     }
 
 
@@ -92,8 +97,6 @@ def check_config(config: Any, where: str) -> tuple[WaveNetConfig, MelSpec]:
     kind = config["model"].get("kind")
     if kind != "wavenet":
         raise BundleError(f"{where}: model.kind is {kind!r}, this wavewn knows 'wavenet'")
-    if not all(isinstance(one, dict) for one in config["verdict"].values()):
-        raise BundleError(f"{where}: verdict must give an object for each precision")
     try:
         settings, mel = wavenet_config(config["model"]), MelSpec.from_dict(config["mel"])
     except ConfigError as error:
@@ -107,6 +110,7 @@ def check_config(config: Any, where: str) -> tuple[WaveNetConfig, MelSpec]:
         raise BundleError(
             f"{where}: the model has {settings.speakers} speakers, {len(names)} are named"
         )
+    check_precisions(config, settings, where)
     return settings, mel
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.bundle.card import MADE_CARD, model_card
 from wavewn.bundle.contents import (
+    VERDICT,
     Bundle,
     check_config,
     check_finite,
@@ -22,6 +24,7 @@ from wavewn.bundle.contents import (
     make_config,
     make_model,
 )
+from wavewn.bundle.precisions import Calibration
 from wavewn.errors import BundleError
 from wavewn.models.wavenet import WaveNet
 from wavewn.nn.weight_norm import folded_state_dict
@@ -39,6 +42,8 @@ def save_bundle(
     speakers: Sequence[str] = (),
     licence: str = "",
     provenance: Mapping[str, Any] | None = None,
+    verdict: Mapping[str, Mapping[str, Any]] = VERDICT,
+    calibration: Calibration | None = None,
     dtype: Literal["float16", "float32"] = "float32",
     force: bool = False,
 ) -> None:
@@ -52,6 +57,8 @@ def save_bundle(
         speakers: As many names as the model has speakers.
         licence: Under which the weights may be used.
         provenance: How the model came to be; values that JSON holds. The card shows them.
+        verdict: On each precision that was measured.
+        calibration: What int8 needs; without it int8 must not be called usable.
         dtype: Storage of the matrices.
         force: Replace a bundle that is already there.
 
@@ -63,7 +70,9 @@ def save_bundle(
     check_target(folder, force)
     if dtype not in STORED:
         raise BundleError(f"dtype must be one of {', '.join(STORED)}, got {dtype!r}")
-    config = make_config(model.settings, mel, speakers, licence, provenance or {})
+    config = make_config(
+        model.settings, mel, speakers, licence, provenance or {}, verdict, calibration
+    )
     check_config(config, str(folder))
     state = folded_state_dict(model)
     check_state(state, model.settings, mel, str(folder))
@@ -76,8 +85,7 @@ def save_bundle(
     partial = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     try:
         partial.mkdir(parents=True)
-        text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
-        (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
+        (partial / CONFIG).write_text(_json(config), encoding="utf-8")
         (partial / WEIGHTS).write_bytes(save(stored))
         (partial / CARD).write_text(model_card(place.name, config), encoding="utf-8")
         _replace(place, partial, force)
@@ -145,6 +153,13 @@ def check_target(folder: Path, force: bool) -> None:
         raise BundleError(f"{folder} exists already; choose another folder, or pass --force")
     if not (folder / CONFIG).is_file():
         raise BundleError(f"{folder} is not a bundle and is not replaced; choose another folder")
+
+
+def _json(config: Mapping[str, Any]) -> str:
+    """Write JSON with a list of numbers on one line."""
+    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+    # A text in JSON holds no line break, so what matches is never one.
+    return re.sub(r"\[\n[-+.,\deE\s]+\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def _replace(folder: Path, partial: Path, force: bool) -> None:

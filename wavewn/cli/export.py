@@ -1,7 +1,28 @@
-"""`wavewn export`: from a training checkpoint to a bundle that everyone can load."""
+"""`wavewn export`: from a training checkpoint, or a bundle, to a bundle that everyone can load.
+
+On the way each precision is judged on speech (engine/verdict.py): on the recordings of
+`--calibrate`, or else of the corpus that the checkpoint was trained on, if it is still there. No
+other speech will do: a model must be measured on what it can say. A bundle goes through anew to get
+its verdict, or another storage, without its checkpoint.
+"""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from wavewn.errors import ConfigError, DataError, WavewnError
+
+if TYPE_CHECKING:
+    from wavewn.bundle import Bundle
+    from wavewn.data.manifest import Utterance
+    from wavewn.engine.verdict import Piece
+
+RECORDINGS = 16  # half of them calibrate, the others judge
+PIECE_S = 1.5  # of each, from its beginning
+SHORTEST_S = 0.25  # a piece that is used
+
+T = TypeVar("T")
 
 
 def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -9,11 +30,20 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     verb = verbs.add_parser(
         "export",
         help="make a bundle of a training checkpoint",
-        description="Fold the weight norm of a checkpoint and write config.json, "
-        "model.safetensors and a model card into a folder, whole or not at all.",
+        description="Fold the weight norm of a checkpoint, measure which precisions are good "
+        "enough, and write config.json, model.safetensors and a model card into a folder, whole "
+        "or not at all. A bundle can be exported anew, to measure it or to store it otherwise.",
     )
-    verb.add_argument("checkpoint", type=Path, help="a .ckpt file of `wavewn train`")
+    verb.add_argument("checkpoint", type=Path, help="a .ckpt file of `wavewn train`, or a bundle")
     verb.add_argument("-o", "--out", type=Path, required=True, help="folder of the bundle")
+    verb.add_argument(
+        "--calibrate",
+        nargs="+",
+        type=Path,
+        metavar="RECORDINGS",
+        help="measure the precisions on these: a manifest's folder, folders, audio files "
+        "(the corpus that the checkpoint was trained on)",
+    )
     verb.add_argument(
         "--dtype",
         default="float32",
@@ -38,25 +68,157 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def run_export(args: argparse.Namespace) -> None:
-    """Read, fold, write, and say what lies there now."""
-    from wavewn.bundle import check_target, load_checkpoint, save_bundle
+    """Read, fold, measure, write, and say what lies there now."""
+    from wavewn.bundle import (
+        calibration_of,
+        check_target,
+        load_bundle,
+        load_checkpoint,
+        save_bundle,
+    )
 
     check_target(args.out, args.force)
-    bundle = load_checkpoint(args.checkpoint, args.weights)
+    if (args.checkpoint / "config.json").is_file():
+        if args.weights == "raw":
+            raise ConfigError("a bundle has but one kind of weights; --weights is for checkpoints")
+        bundle = load_bundle(args.checkpoint)
+    else:
+        bundle = load_checkpoint(args.checkpoint, args.weights)
+    verdict, calibration = bundle.config["verdict"], calibration_of(bundle.config)
+    recordings, remark = find_recordings(args.calibrate, bundle)
+    if recordings:
+        from wavewn.engine.verdict import measure
+
+        if args.dtype == "float16":
+            for parameter in bundle.model.parameters():
+                if parameter.dim() > 1:  # measured as it will be stored
+                    parameter.data = parameter.data.half().float()
+        pieces = read_pieces(recordings, bundle)
+        verdict, calibration = measure(bundle.model, pieces)
+        remark = f"measured on {len(pieces)} recordings"
+    provenance = bundle.config["provenance"]
     save_bundle(
         args.out,
         bundle.model,
         bundle.mel,
         speakers=bundle.speakers,
         licence=bundle.config["licence"] if args.licence is None else args.licence,
-        provenance=bundle.config["provenance"],
+        provenance=provenance,
+        verdict=verdict,
+        calibration=calibration,
         dtype=args.dtype,
         force=args.force,
     )
     parameters = sum(parameter.numel() for parameter in bundle.model.parameters())
     size = sum(path.stat().st_size for path in args.out.iterdir() if path.is_file())
+    for precision, found in verdict.items():
+        if not found["usable"]:
+            print(f"{precision} is not usable: {found.get('reason', 'no reason is known')}")
+    usable = [precision for precision, found in verdict.items() if found["usable"]]
+    print(f"usable precisions: {', '.join(usable)} ({remark})")
     print(
-        f"{args.out}: {parameters:,} parameters after {bundle.config['provenance']['steps']} "
+        f"{args.out}: {parameters:,} parameters after {provenance.get('steps', 'unknown')} "
         f"steps ({args.weights}, {args.dtype}), {size / 1e6:.1f} MB; "
         f"next: wavewn synth {args.out} recording.wav -o out"
     )
+
+
+def find_recordings(
+    given: Sequence[Path] | None, bundle: "Bundle"
+) -> "tuple[list[Utterance], str]":
+    """Choose recordings to measure with: those given, or of the bundle's own corpus.
+
+    Returns:
+        Recordings, and where there are none, why.
+
+    Raises:
+        AudioError: A given file is no recording.
+        DataError: What is given holds none.
+    """
+    if given is not None:
+        found = [one for path in given for one in _listed(path)]
+        return _spread(found), ""
+    if len(bundle.config["verdict"]) > 1:
+        return [], "as measured before"
+    hint = "for the others, name recordings with --calibrate"
+    if not bundle.manifest:
+        return [], hint
+    try:
+        return _spread(_listed(_corpus(bundle.manifest))), ""
+    except WavewnError:
+        return [], f"the corpus {bundle.manifest} is not here; {hint}"
+
+
+def read_pieces(recordings: "Sequence[Utterance]", bundle: "Bundle") -> "list[Piece]":
+    """Read the beginning of each recording and take its mel.
+
+    Raises:
+        DataError: Fewer than two are long enough, at the model's rate, and of its speakers.
+    """
+    import torch
+
+    from wavewn.audio.mel import mel_spectrogram
+    from wavewn.data.crops import read_at, samples_at
+    from wavewn.engine.verdict import Piece
+
+    spec = bundle.mel
+    ahead = bundle.model.settings.condition.look_ahead
+    pieces: list[Piece] = []
+    why = ""
+    for one in recordings:
+        there = spec.frames(samples_at(one, spec.sample_rate)) - ahead
+        frames = min(there, int(PIECE_S * spec.sample_rate) // spec.hop_length)
+        if one.sample_rate < spec.sample_rate:
+            why = f"{one.path} has {one.sample_rate} Hz, the model {spec.sample_rate}"
+        elif frames * spec.hop_length < SHORTEST_S * spec.sample_rate:
+            why = f"{one.path} is too short"
+        elif bundle.speakers and one.speaker not in bundle.speakers:
+            why = f"{one.path} is of no speaker of the model's; name a manifest that says so"
+        else:
+            samples = frames * spec.hop_length
+            heard = samples + ahead * spec.hop_length + spec.n_fft
+            audio = read_at(one, spec.sample_rate, 0, heard)
+            speaker = None
+            if bundle.speakers:
+                speaker = torch.tensor([bundle.speakers.index(one.speaker)])
+            mel = mel_spectrogram(audio, spec)[:, :, : frames + ahead]
+            pieces.append(Piece(audio[None, :samples], mel, speaker))
+    if len(pieces) < 2:
+        raise DataError(
+            f"measuring precisions takes at least 2 recordings of {SHORTEST_S} s or more, "
+            f"{len(pieces)} of {len(recordings)} can be used" + (f" ({why})" if why else "")
+        )
+    return pieces
+
+
+def _listed(path: Path) -> "list[Utterance]":
+    """List the recordings of a manifest, a folder, or a file."""
+    from wavewn.audio.io import audio_info
+    from wavewn.cli.synth import AUDIO_SUFFIXES
+    from wavewn.data.manifest import SPLITS, Utterance, load_manifest
+
+    if (path / "manifest.json").is_file():
+        return [one for split in SPLITS for one in load_manifest(path, split)]
+    files = [path]
+    if path.is_dir():
+        files = sorted(one for one in path.rglob("*") if one.suffix.lower() in AUDIO_SUFFIXES)
+        if not files:
+            raise DataError(f"{path}: holds no recordings")
+    elif not path.is_file():
+        raise DataError(f"{path}: no such file or folder; check the path")
+    infos = [(one, audio_info(one)) for one in _spread(files)]
+    return [Utterance(one, info.samples, info.sample_rate) for one, info in infos]
+
+
+def _corpus(manifest: str) -> Path:
+    """Find the manifest that a recipe names: a path, or beside the shipped recipes."""
+    from wavewn.shipped import shipped_folder
+
+    beside = shipped_folder("recipes") / manifest
+    return beside if not Path(manifest).is_dir() and beside.is_dir() else Path(manifest)
+
+
+def _spread(found: list[T]) -> list[T]:
+    """Take `RECORDINGS` of a list, evenly."""
+    count = min(RECORDINGS, len(found))
+    return [found[i * len(found) // count] for i in range(count)]

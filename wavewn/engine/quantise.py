@@ -75,7 +75,8 @@ def quantise(matrix: Tensor, largest: Tensor, signed: bool, name: str = "matrix"
     whole = (folded / step.masked_fill(faint, 1.0)).round().clamp(-WEIGHT, WEIGHT)
     whole = whole.masked_fill(faint, 0.0).to(torch.int8)
     check_accumulators(whole, name)
-    return Quantised(whole, step / top, top / largest, signed)
+    gain = torch.full_like(largest, top) / largest  # `top / largest` would round twice
+    return Quantised(whole, step / top, gain, signed)
 
 
 def quantise_wavenet(weights: WaveNetWeights, calibration: Calibration) -> dict[str, Quantised]:

@@ -29,6 +29,7 @@ from wavewn.models.wavenet import Heard, WaveNet
 TOLERANCE = 0.005  # nats a sample
 HEADROOM = 1.5  # of int8's range above what calibration saw; 2026-11-22: 0.0017 nats at 1, 0.0006
 QUIET = 1e-3  # share of its layer's loudest channel that a channel is given at least
+LARGEST = 1e15  # magnitude that is no sign of a broken model
 HALF_PRODUCTS = 2e9  # that the emulation of half products may take: seconds, not minutes
 
 
@@ -69,8 +70,10 @@ def calibrate(model: WaveNet, pieces: Iterable[Piece]) -> Calibration:
     for piece in pieces:
         heard, _ = _hear(model, piece)
         run_stack(weights, products, heard.features, heard.condition, note)
-    if not seen or not all(bool(one.isfinite().all()) for one in seen.values()):
-        raise EngineError("no finite activations to calibrate with; is the model broken?")
+    if not seen or not all(bool((one < LARGEST).all()) for one in seen.values()):
+        raise EngineError(
+            "no finite activations to calibrate with; is the model broken, or is there no speech?"
+        )
     inputs = [seen[f"layers.{i}.gate"] for i in range(len(weights.layers))]
     return Calibration(
         tuple(tuple(_magnitudes(one)) for one in inputs),
