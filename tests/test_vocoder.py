@@ -61,7 +61,6 @@ def test_copy_synthesis_has_the_length_of_whole_frames(vocoder, mel):
     assert audio.abs().max() <= 1
     assert audio.std() > 0.01
     assert (vocoder.sample_rate, vocoder.mel_spec) == (16000, SPEC)
-    assert vocoder.engine.name == "reference"
 
 
 @pytest.mark.parametrize("kind", [torch.Tensor.numpy, torch.Tensor.double, lambda mel: mel[0]])
@@ -180,8 +179,10 @@ def test_a_speaker_is_asked_for_exactly_where_there_are_some(choir, vocoder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"engine": "warp"}, "no engine 'warp' here; choose auto or reference"),
-        ({"precision": "int3"}, "no precision 'int3' here; choose auto or float32"),
+        ({"engine": "warp"}, "no engine 'warp' here; choose auto or native, reference"),
+        ({"precision": "int3"}, "no precision 'int3' here; choose auto or int8, float16, float32"),
+        ({"engine": "reference", "precision": "int8"}, "reference engine runs float32 alone, not"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"device": "nowhere"}, "device 'nowhere' cannot be used here"),
         ({"device": "meta"}, "device 'meta' cannot be used here"),
     ],
@@ -189,7 +190,8 @@ def test_a_speaker_is_asked_for_exactly_where_there_are_some(choir, vocoder):
 def test_what_is_not_here_is_refused(folder, arguments, message):
     with pytest.raises(EngineError, match=message):
         wavewn.load(folder, **arguments)
-    wavewn.load(folder, engine="reference", precision="float32", device="cpu")
+    vocoder = wavewn.load(folder, engine="reference", precision="float32", device="cpu")
+    assert (vocoder.engine.name, vocoder.engine.precision) == ("reference", "float32")
 
 
 def test_what_is_no_model_is_refused(tmp_path):

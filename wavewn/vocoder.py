@@ -12,7 +12,9 @@ from torch import Tensor
 
 from wavewn.audio.mel import MelSpec, check_mel, mel_spectrogram, prepare_audio
 from wavewn.bundle import Bundle, load_bundle, load_checkpoint
-from wavewn.engine.reference import ReferenceEngine
+from wavewn.bundle.precisions import calibration_of
+from wavewn.engine.call import Engine
+from wavewn.engine.choice import ENGINES, PRECISIONS, make_engine
 from wavewn.engine.stream import Stream
 from wavewn.engine.weights import pack_wavenet
 from wavewn.errors import BundleError, EngineError, MelError, WavewnError
@@ -20,8 +22,7 @@ from wavewn.shipped import shipped
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("reference",)
-PRECISIONS = ("float32",)
+__all__ = ["ENGINES", "PRECISIONS", "Speaker", "Vocoder", "load"]
 
 Speaker = str | int | Sequence[str | int]
 
@@ -31,9 +32,10 @@ class Vocoder:
 
     Args:
         bundle: The model and its mel definition.
-        engine: "auto" or one of `ENGINES`.
-        precision: "auto" or one of `PRECISIONS`.
+        engine: "auto" or one of `ENGINES`: native on the CPU, if it was compiled, else reference.
+        precision: "auto" or one of `PRECISIONS`: the fastest that the bundle calls usable.
         device: Such as "cpu" or "cuda:0"; None is the CPU.
+        threads: That the native engine may use; the samples do not depend on it.
 
     Attributes:
         model: The plain network, for those who ask what kind it is; the engine has a copy.
@@ -43,7 +45,7 @@ class Vocoder:
         engine: Runs the model; `engine.name` tells which it is.
 
     Raises:
-        EngineError: No such engine, precision or device is here.
+        EngineError: No such engine, precision or device is here, or they do not go together.
     """
 
     def __init__(
@@ -52,15 +54,23 @@ class Vocoder:
         engine: str = "auto",
         precision: str = "auto",
         device: str | torch.device | None = None,
+        threads: int = 1,
     ) -> None:
-        _choose("engine", engine, ENGINES)
-        _choose("precision", precision, PRECISIONS)
         self.model = bundle.model
         self.config = bundle.config
         self.mel_spec: MelSpec = bundle.mel
         self.speakers = list(bundle.speakers)
-        self.engine = ReferenceEngine(pack_wavenet(bundle.model), _device(device))
-        logger.info("engine %s on %s", self.engine.name, self.engine.device)
+        self.engine: Engine = make_engine(
+            pack_wavenet(bundle.model),
+            engine,
+            precision,
+            device=_device(device),
+            threads=threads,
+            verdict=bundle.config.get("verdict"),
+            calibration=calibration_of(bundle.config),
+        )
+        chosen = self.engine.name, self.engine.precision, self.engine.device
+        logger.info("engine %s, %s, on %s", *chosen)
 
     @property
     def sample_rate(self) -> int:
@@ -175,6 +185,7 @@ def load(
     engine: str = "auto",
     precision: str = "auto",
     device: str | torch.device | None = None,
+    threads: int = 1,
 ) -> Vocoder:
     """Load a vocoder.
 
@@ -184,10 +195,11 @@ def load(
         engine: As in `Vocoder`.
         precision: As in `Vocoder`.
         device: As in `Vocoder`.
+        threads: As in `Vocoder`.
 
     Raises:
         BundleError: Nothing is there, or it is broken or of another kind.
-        EngineError: No such engine, precision or device is here.
+        EngineError: As in `Vocoder`.
     """
     path = Path(path_or_name)
     if not path.exists():
@@ -196,12 +208,7 @@ def load(
         except WavewnError as error:
             raise BundleError(str(error)) from None
     bundle = load_bundle(path) if path.is_dir() else load_checkpoint(path)
-    return Vocoder(bundle, engine, precision, device)
-
-
-def _choose(what: str, wanted: str, present: tuple[str, ...]) -> None:
-    if wanted not in ("auto", *present):
-        raise EngineError(f"no {what} {wanted!r} here; choose auto or {', '.join(present)}")
+    return Vocoder(bundle, engine, precision, device, threads)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -25,7 +25,7 @@ class FakeVocoder:
     model = SimpleNamespace(settings=WaveNetConfig(), parameters=lambda: [torch.zeros(1234)])
     speakers = ("anna", "boris")
     config = {"model": {"kind": "fake"}, "provenance": {"steps": 77}, "licence": "none <given>"}
-    engine = SimpleNamespace(name="pretence", device="cpu")
+    engine = SimpleNamespace(name="pretence", precision="int4", device="cpu")
 
     def __init__(self, spec=SPEC):
         self.mel_spec = spec
@@ -91,7 +91,8 @@ def test_a_page_shows_several_models_and_their_settings(evaluate, tmp_path, caps
 
     text = page.read_text("utf-8")
     assert text.count("<article") == 1 and text.count("<audio") == 1 + 4
-    for words in ("model noisy-2", "b/noisy", "1,234", "77", "none &lt;given&gt;", "pretence"):
+    ran_on = "pretence, int4, cpu"
+    for words in ("model noisy-2", "b/noisy", "1,234", "77", "none &lt;given&gt;", ran_on):
         assert f">{words}" in text or f", {words}" in text or f"engine {words}" in text
     assert f"{page}: " in capsys.readouterr().out
     assert list(json.loads((out / "evaluation.json").read_text())["means"]) == [

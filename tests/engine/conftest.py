@@ -53,10 +53,8 @@ class Choice:
             return ReferenceEngine(weights)
         from wavewn.engine.native import NativeEngine
 
-        options = {} if threads == 1 else {"threads": threads}
-        if self.precision == "int8":
-            options["calibration"] = calibration_of(weights)
-        return NativeEngine(weights, self.precision, self.instruction_set, **options)
+        calibration = calibration_of(model) if self.precision == "int8" else None
+        return NativeEngine(weights, self.precision, self.instruction_set, threads, calibration)
 
 
 # float32: sums in another order, other ways to write a sigmoid.
@@ -66,10 +64,16 @@ class Choice:
 TOLERANCES = {"float32": 1e-5, "float16": 8 * 2.0**-11, "int8": 8 / 127}
 
 
-def calibration_of(weights):
-    from wavewn.engine.quantise import calibrate
+def calibration_of(model):
+    from wavewn.engine.verdict import Piece, calibrate
 
-    return calibrate(weights, [random_mel(1, 12, seed) for seed in (7, 8)])
+    speaker = torch.tensor([1]) if model.settings.speakers else None
+    pieces = []
+    for seed in (7, 8):
+        audio = torch.rand(1, 12 * HOP, generator=torch.Generator().manual_seed(seed)) - 0.5
+        mel = random_mel(1, 12 + model.condition.look_ahead, seed)
+        pieces.append(Piece(audio, mel, speaker))
+    return calibrate(model, pieces)
 
 
 def absence():

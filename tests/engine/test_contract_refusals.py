@@ -3,10 +3,12 @@
 The state is then as it was, and the other rows go on as soon as the bad one is mended.
 """
 
+import re
+
 import pytest
 import torch
 
-from wavewn.errors import EngineError, ShapeError, StateError
+from wavewn.errors import EngineError, ShapeError, StateError, WavewnError
 from wavewn.state import StreamState
 
 BANDS, HOP = 6, 20
@@ -105,8 +107,8 @@ def test_a_model_that_overflows_is_named_or_gives_numbers(choice, plain_model, m
     try:
         engine = choice.make(plain_model)
         audio = engine.generate(StreamState.zeros(engine.layout, 1), mel_of(1, 4))
-    except EngineError as error:
-        assert "NaN or infini" in str(error)
+    except WavewnError as error:  # of the engine, or of int8's calibration
+        assert re.search("NaN or infini|too large|no finite activations|a magnitude", str(error))
     else:
         assert audio.isfinite().all()
 

@@ -124,7 +124,7 @@ def test_a_stream_that_fills_the_disk_leaves_nothing(model, spec, tmp_path, caps
     save_bundle(tmp_path / "v", model, spec)
     write_audio(tmp_path / "in.wav", loud(0.1, 3000), spec.sample_rate)
     before = tree(tmp_path)
-    command = ["synth", str(tmp_path / "v"), str(tmp_path / "in.wav"), "--stream", "-o"]
+    command = ["stream", str(tmp_path / "v"), str(tmp_path / "in.wav"), "-o"]
     request.getfixturevalue("full_disk")
 
     assert main([*command, str(tmp_path / "out.wav")]) == 2

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wavewn.cli.engine import add_engine_options, load_vocoder
 from wavewn.cli.synth import speaker_of
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="name or number of the voice; a name also leaves out other speakers' recordings",
     )
     verb.add_argument("--batch", type=int, default=8, help="recordings synthesized at once (8)")
-    verb.add_argument("--engine", default="auto", help="auto or reference (auto)")
-    verb.add_argument("--precision", default="auto", help="auto or float32 (auto)")
-    verb.add_argument("--device", help="such as cpu or cuda:0")
+    add_engine_options(verb)
     verb.set_defaults(run=run_evaluate)
 
 
@@ -73,10 +72,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         raise ConfigError(f"--seconds must be at least 0.5, got {args.seconds:g}")
     html = None if args.html is None else page_path(args.html, args.out)
     utterances = choose(args)
-    vocoders = {
-        name: wavewn.load(model, engine=args.engine, precision=args.precision, device=args.device)
-        for name, model in name_models(args.model).items()
-    }
+    vocoders = {name: load_vocoder(model, args) for name, model in name_models(args.model).items()}
     spec = common_spec(vocoders)
     clips = read_clips(utterances, spec, args.seconds)
     systems = make_systems(vocoders, spec, args)
@@ -169,7 +165,8 @@ def page_settings(
             "speakers": len(vocoder.speakers) or None,
             **vocoder.config["provenance"],
             "licence": vocoder.config["licence"],
-            "ran on": f"engine {vocoder.engine.name}, {vocoder.engine.device}",
+            "ran on": f"engine {vocoder.engine.name}, {vocoder.engine.precision}, "
+            f"{vocoder.engine.device}",
         }
     groups["evaluation"] = {k: v for k, v in settings.items() if k not in ("mel", "models")}
     groups["mel"] = settings["mel"]

@@ -19,6 +19,7 @@ from wavewn.cli.export import add_export
 from wavewn.cli.inspect import add_inspect
 from wavewn.cli.prepare import add_prepare
 from wavewn.cli.quickstart import add_quickstart
+from wavewn.cli.stream import add_stream
 from wavewn.cli.synth import add_synth
 from wavewn.cli.train import add_train
 from wavewn.errors import WavewnError
@@ -28,6 +29,7 @@ VERBS = (
     add_prepare,
     add_export,
     add_synth,
+    add_stream,
     add_inspect,
     add_evaluate,
     add_bench,

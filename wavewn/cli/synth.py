@@ -1,35 +1,31 @@
 """`wavewn synth`: mel spectrograms, or recordings by way of their mels, become audio.
 
 Every file has the seed of `--seed`, and a row's audio does not depend on the other rows of its
-batch: a file sounds the same whatever else is on the command line, streamed or not, and the same
-as from `Vocoder.synthesize` with that seed. The lag of `late_samples` is taken out
-of whole files; a stream only says it.
+batch: a file sounds the same whatever else is on the command line, the same as from
+`Vocoder.synthesize` with that seed and from `wavewn stream`. The lag of `late_samples` is taken out
+of the files; a stream can only say it.
 """
 
 import argparse
 import logging
-import math
-import os
 import time
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wavewn.cli.engine import add_engine_options, load_vocoder
 from wavewn.errors import AudioError, ConfigError, DataError, MelError, WavewnError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wavewn.audio.mel_spec import MelSpec
-    from wavewn.engine.stream import Stream
     from wavewn.vocoder import Vocoder
 
 log = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 MEL_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".h5", ".hdf5")
-STREAM_FRAMES = 8  # pushed at a time
 
 
 @dataclass(frozen=True)
@@ -56,15 +52,12 @@ def add_synth(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     verb.add_argument("--seed", type=int, default=0, help="of the sampling, for every file (0)")
     verb.add_argument("--temperature", type=float, default=1.0, help="of the sampling (1)")
     verb.add_argument("--speaker", help="name or number of the voice")
-    verb.add_argument("--stream", action="store_true", help="write the audio as it comes")
     verb.add_argument(
         "--mel-from", metavar="PRESET", help="convert mel files of this definition (tacotron2)"
     )
     verb.add_argument("--batch", type=int, default=8, help="files synthesized at once (8)")
     verb.add_argument("--force", action="store_true", help="replace files that are there")
-    verb.add_argument("--engine", default="auto", help="auto or reference (auto)")
-    verb.add_argument("--precision", default="auto", help="auto or float32 (auto)")
-    verb.add_argument("--device", help="such as cpu or cuda:0")
+    add_engine_options(verb)
     verb.set_defaults(run=run_synth)
 
 
@@ -77,14 +70,12 @@ def run_synth(args: argparse.Namespace) -> None:
     if args.mel_from is not None:
         wavewn.MelSpec.preset(args.mel_from)  # its name is checked though no mel file may come
     jobs = make_jobs(args.input, args.out, args.force)
-    vocoder = wavewn.load(
-        args.model, engine=args.engine, precision=args.precision, device=args.device
-    )
-    size = 1 if args.stream else args.batch
+    vocoder = load_vocoder(args.model, args)
     broken: list[WavewnError] = []
     samples, took_s = 0, 0.0
-    for first in range(0, len(jobs), size):
-        batch, problems = read_inputs(jobs[first : first + size], vocoder, args.mel_from)
+    for first in range(0, len(jobs), args.batch):
+        chosen = jobs[first : first + args.batch]
+        batch, problems = read_inputs(chosen, vocoder, args.mel_from)
         if problems and len(jobs) == 1:
             raise problems[0]
         broken += problems
@@ -93,18 +84,17 @@ def run_synth(args: argparse.Namespace) -> None:
         if not batch:
             continue
         began = time.perf_counter()
-        for job, length, more in (stream_file if args.stream else synthesize_files)(
-            batch, vocoder, args
-        ):
+        for job, length in synthesize_files(batch, vocoder, args):
             samples += length
-            print(f"{job.target}: {length / vocoder.sample_rate:.2f} s{more}", flush=True)
+            print(f"{job.target}: {length / vocoder.sample_rate:.2f} s", flush=True)
         took_s += time.perf_counter() - began
     done = len(jobs) - len(broken)
     if done:
         audio_s = samples / vocoder.sample_rate
         print(
             f"{done} file(s), {audio_s:.2f} s of audio in {took_s:.2f} s "
-            f"({audio_s / max(took_s, 1e-9):.2f}x real time, engine {vocoder.engine.name})"
+            f"({audio_s / max(took_s, 1e-9):.2f}x real time, engine {vocoder.engine.name}, "
+            f"{vocoder.engine.precision})"
         )
     if broken:
         raise WavewnError(f"{len(broken)} of {len(jobs)} inputs were left out; first: {broken[0]}")
@@ -202,7 +192,7 @@ def late_samples(job: Job, spec: "MelSpec", mel_from: str | None) -> int:
 
 def synthesize_files(
     batch: "list[tuple[Job, Tensor]]", vocoder: "Vocoder", args: argparse.Namespace
-) -> list[tuple[Job, int, str]]:
+) -> list[tuple[Job, int]]:
     """Synthesize mels [bands, frames] at once and write them; return the samples of each."""
     import torch
     from tqdm import tqdm
@@ -230,71 +220,8 @@ def synthesize_files(
         make_folder(job.target.parent)
         moved = torch.nn.functional.pad(row[:samples], (-late, late))
         write_audio(job.target, moved, vocoder.sample_rate)
-        done.append((job, samples, ""))
+        done.append((job, samples))
     return done
-
-
-def stream_file(
-    batch: "list[tuple[Job, Tensor]]", vocoder: "Vocoder", args: argparse.Namespace
-) -> list[tuple[Job, int, str]]:
-    """Stream one mel [bands, frames] into a file that grows; return how late the audio was.
-
-    Until the end the file is called `.NAME.partial`; it can be played at any time.
-    """
-    from wavewn.lock import lock
-
-    [(job, mel)] = batch
-    stream = vocoder.stream(
-        speaker=speaker_of(args.speaker, vocoder), temperature=args.temperature, seed=args.seed
-    )
-    make_folder(job.target.parent)
-    try:
-        with lock(job.target.with_name(f".{job.target.name}.lock")):
-            written, first_s = write_growing(job.target, mel, stream, vocoder.sample_rate)
-    except OSError as error:
-        raise AudioError(f"{job.target}: cannot be written ({error})") from None
-    latency = stream.latency_samples
-    late = late_samples(job, vocoder.mel_spec, args.mel_from)
-    more = (
-        f", latency {latency} samples ({1000 * latency / vocoder.sample_rate:.1f} ms), "
-        f"first audio after {1000 * first_s:.0f} ms"
-        + (f", {late} samples behind its recording, as the frame grids differ" if late else "")
-    )
-    return [(job, written, more)]
-
-
-def write_growing(
-    target: Path, mel: "Tensor", stream: "Stream", sample_rate: int
-) -> tuple[int, float]:
-    """Push a mel through a stream into `target`; return samples and seconds to the first."""
-    from tqdm import tqdm
-
-    partial = target.with_name(f".{target.name}.partial")
-    began, first_s, written = time.perf_counter(), math.nan, 0
-    try:
-        with (
-            partial.open("wb") as disk,
-            wave.open(disk, "wb") as file,
-            tqdm(total=mel.shape[1], desc="stream", unit="frame", leave=False) as bar,
-        ):
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(sample_rate)
-            for chunk in (*mel.unsqueeze(0).split(STREAM_FRAMES, dim=-1), None):
-                audio = (
-                    stream.finish(bar.update) if chunk is None else stream.push(chunk, bar.update)
-                )
-                written += audio.shape[1]
-                if written and math.isnan(first_s):
-                    first_s = time.perf_counter() - began
-                # the rounding of write_audio
-                samples = (audio[0].cpu() * 32768).round().clamp(-32768, 32767).short()
-                file.writeframes(samples.numpy().astype("<i2").tobytes())
-                disk.flush()
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return written, first_s
 
 
 def speaker_of(given: str | None, vocoder: "Vocoder") -> int | str | None:

@@ -1,0 +1,114 @@
+"""Which engine and precision "auto" takes, what it says of the others, and what cannot be had."""
+
+import pytest
+import torch
+
+from wavewn.engine import choice, native, reference
+from wavewn.engine.choice import make_engine, usable_precision
+from wavewn.engine.weights import pack_wavenet
+from wavewn.errors import EngineError
+
+YES, NO = {"usable": True}, {"usable": False, "reason": "0.02 nats a sample away"}
+
+
+class Pretended:
+    """Stands for the native engine, so that the choice is tested where it was not compiled."""
+
+    name = "native"
+
+    def __init__(self, weights, precision, threads, calibration):
+        self.precision, self.threads, self.calibration = precision, threads, calibration
+
+
+@pytest.fixture
+def weights(plain_model):
+    return pack_wavenet(plain_model)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(native, "available", str)
+    monkeypatch.setattr(native, "NativeEngine", Pretended)
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    monkeypatch.setattr(native, "available", lambda: "nobody compiled it")
+
+
+@pytest.fixture(autouse=True)
+def all_is_logged(caplog):
+    caplog.set_level("INFO", "wavewn")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected", "reasons"),
+    [
+        ({}, "float32", ["int8 was passed over: the bundle has no verdict", "float16 was passed"]),
+        ({"float32": YES}, "float32", ["int8 was passed over", "float16 was passed over"]),
+        ({"float16": YES, "int8": YES}, "int8", []),
+        (
+            {"float16": YES, "int8": NO},
+            "float16",
+            ["int8 was passed over: 0.02 nats a sample"],
+        ),
+        ({"float16": NO, "int8": NO}, "float32", ["float16 was passed over: 0.02 nats"]),
+        ({"int8": {"usable": False}}, "float32", ["int8 was passed over: it strays too far"]),
+    ],
+)
+def test_auto_takes_the_fastest_precision_that_the_bundle_calls_usable(
+    weights, here, caplog, verdict, expected, reasons
+):
+    assert usable_precision(verdict) == expected
+    assert make_engine(weights, verdict=verdict, calibration="some").precision == expected
+
+    assert all(reason in caplog.text for reason in reasons)
+    assert reasons or "passed over" not in caplog.text
+
+
+def test_auto_takes_the_native_engine_on_a_cpu_if_it_is_there(weights, here, caplog):
+    engine = make_engine(weights, threads=3, calibration="some")
+
+    assert (engine.name, engine.threads, engine.calibration) == ("native", 3, "some")
+    assert "native engine was passed over" not in caplog.text
+
+
+def test_auto_takes_the_reference_engine_otherwise_and_says_why(weights, absent, caplog):
+    engine = make_engine(weights, verdict={"int8": YES})
+
+    assert isinstance(engine, reference.ReferenceEngine)
+    assert "the native engine was passed over: nobody compiled it" in caplog.text
+
+
+def test_another_device_is_the_references(weights, here, caplog):
+    reason = choice.why_not_native(torch.device("cuda:0"))
+
+    assert reason == "it runs on the CPU, not on cuda:0"
+    with pytest.raises(EngineError, match="native engine cannot run here: it runs on the CPU, not"):
+        make_engine(weights, "native", device="meta")
+    assert isinstance(make_engine(weights, device="meta"), reference.ReferenceEngine)
+    assert "passed over: it runs on the CPU, not on meta" in caplog.text
+
+
+def test_what_is_named_runs_or_raises(weights, absent):
+    assert make_engine(weights, "reference", "float32").name == "reference"
+    with pytest.raises(EngineError, match="native engine cannot run here: nobody compiled it"):
+        make_engine(weights, "native")
+    with pytest.raises(EngineError, match="float32 alone, not int8, and the native engine cannot"):
+        make_engine(weights, precision="int8")
+    with pytest.raises(EngineError, match="the reference engine runs float32 alone, not int8$"):
+        make_engine(weights, "reference", "int8")
+
+
+def test_a_named_precision_is_used_against_the_verdict_with_a_warning(weights, here, caplog):
+    engine = make_engine(weights, precision="int8", verdict={"int8": NO})
+
+    assert engine.precision == "int8"
+    assert "int8 is used although the bundle's verdict speaks against it" in caplog.text
+
+
+def test_int8_without_a_calibration_is_refused(weights):
+    if native.available():
+        pytest.skip(native.available())
+    with pytest.raises(EngineError, match="int8 needs a calibration"):
+        make_engine(weights, precision="int8")

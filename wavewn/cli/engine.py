@@ -1,0 +1,32 @@
+"""What verbs that run a model have in common: the options that choose its engine."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wavewn.vocoder import Vocoder
+
+
+def add_engine_options(verb: argparse.ArgumentParser) -> None:
+    """Declare --engine, --precision, --threads and --device."""
+    verb.add_argument("--engine", default="auto", help="auto, native or reference (auto)")
+    verb.add_argument(
+        "--precision",
+        default="auto",
+        help="auto (the fastest that the bundle calls usable), int8, float16 or float32 (auto)",
+    )
+    verb.add_argument("--threads", type=int, default=1, help="of the native engine (1)")
+    verb.add_argument("--device", help="such as cpu or cuda:0")
+
+
+def load_vocoder(model: str, args: argparse.Namespace) -> "Vocoder":
+    """Load a model as the options say."""
+    import wavewn
+
+    return wavewn.load(
+        model,
+        engine=args.engine,
+        precision=args.precision,
+        device=args.device,
+        threads=args.threads,
+    )
