@@ -7,7 +7,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -15,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "assembly.hpp"
 #include "bandwidth.hpp"
 #include "cpu.hpp"
 #include "engine.hpp"
@@ -67,7 +70,7 @@ class PackedNetwork {
         const auto size = [&](const char* name) { return nb::cast<int>(sizes[name]); };
         const auto number = [&](const char* name) { return nb::cast<float>(numbers[name]); };
         net.residual = size("residual"), net.skip = size("skip"), net.hidden = size("hidden");
-        net.taps = size("taps"), net.layer_count = static_cast<int>(dilations.size());
+        net.taps = size("taps");
         net.mel_count = size("mel_layers"), net.mel_taps = size("mel_taps");
         net.bands = size("bands"), net.channels = size("channels"), net.hop = size("hop");
         net.look_ahead = size("look_ahead");
@@ -75,68 +78,36 @@ class PackedNetwork {
         net.upsampling = static_cast<Upsampling>(size("upsampling"));
         net.head = static_cast<HeadKind>(size("head"));
         net.classes = size("classes"), net.components = size("components");
+        net.log_classes = std::log(static_cast<double>(std::max(net.classes, 1)));
         net.parameter_count = size("parameters"), net.draws = size("draws");
-        net.gate_width = 2 * padded(net.residual, 16);
         net.log_scale_min = number("log_scale_min"), net.pre_emphasis = number("pre_emphasis");
         net.mel_silence = number("mel_silence"), net.mel_scale = number("mel_scale");
-        if (net.layer_count > MOST_LAYERS || net.mel_count > MOST_MEL_LAYERS)
+        if (dilations.size() > MOST_LAYERS || net.mel_count > MOST_MEL_LAYERS)
             throw std::invalid_argument("more layers than the native engine has room for");
 
-        const auto put = [&](Product& product, const std::string& name, const Sources& rows,
-                             const Sources& columns) {
+        assemble(packing, dilations, size("features"), [&](const std::string& name) {
             const auto entry = nb::cast<nb::tuple>(products[name.c_str()]);
             Plain plain;
-            const auto bias = nb::cast<Vector>(entry[1]);
-            plain.bias = bias.data();
+            plain.bias = nb::cast<Vector>(entry[1], false).data();
             if (entry.size() == 2) {
-                const auto matrix = nb::cast<Matrix>(entry[0]);
+                const auto matrix = nb::cast<Matrix>(entry[0], false);
                 plain.floats = matrix.data();
+                plain.inputs = static_cast<int>(matrix.shape(0));
                 plain.outputs = static_cast<int>(matrix.shape(1));
-                packing.put(product, plain, rows, columns);
-                return;
+            } else {
+                const auto matrix = nb::cast<Whole>(entry[0], false);
+                plain.whole = matrix.data();
+                plain.scale = nb::cast<Vector>(entry[2], false).data();
+                plain.gain = nb::cast<Vector>(entry[3], false).data();
+                plain.is_signed = nb::cast<bool>(entry[4]);
+                plain.inputs = static_cast<int>(matrix.shape(0));
+                plain.outputs = static_cast<int>(matrix.shape(1));
             }
-            const auto matrix = nb::cast<Whole>(entry[0]);
-            const auto scale = nb::cast<Vector>(entry[2]);
-            plain.whole = matrix.data();
-            plain.scale = scale.data();
-            const auto gain = nb::cast<Vector>(entry[3]);
-            plain.gain = gain.data();
-            plain.is_signed = nb::cast<bool>(entry[4]);
-            plain.outputs = static_cast<int>(matrix.shape(1));
-            packing.put(product, plain, rows, columns);
-        };
-        const int R = net.residual, group = net.precision == Precision::int8 ? 4 : 1;
-        const bool half = packing.half;
-        packing.half = false;  // what runs once a frame, and the input, stays float32
-        for (int i = 0; i < net.mel_count; ++i)
-            put(net.mel[i], "mel." + std::to_string(i),
-                in_order(net.mel_taps * (i ? net.channels : net.bands), 1),
-                in_order(net.channels, 16));
-        const Sources condition = in_order(net.channels, 1);
-        if (net.order) put(net.predictor, "predictor", condition, in_order(net.order + 1, 16));
-        if (net.longest)
-            put(net.pitch, "pitch", condition, in_order(net.longest - net.shortest + 2, 16));
-        if (net.upsampling == Upsampling::transposed)
-            put(net.upsample, "upsample", in_order(2 * net.channels, 1),
-                in_order(net.hop * net.channels, 16));
-        put(net.projection, "projection", condition, gate_columns(R, net.layer_count));
-        put(net.input, "input", in_order(size("features"), 1), in_order(R, 16));
-        packing.half = half;
-        for (int i = 0; i < net.layer_count; ++i) {
-            Layer& layer = net.layers[i];
-            const std::string name = "layers." + std::to_string(i);
-            const int outputs = i + 1 == net.layer_count ? net.skip : R + net.skip;
-            layer.dilation = dilations[static_cast<std::size_t>(i)];
-            put(layer.gate, name + ".gate", tap_rows(R, net.taps, group), gate_columns(R, 1));
-            put(layer.out, name + ".out", in_order(R, group), in_order(outputs, 16));
-        }
-        put(net.head_hidden, "hidden", in_order(net.skip, group), in_order(net.hidden, 16));
-        put(net.head_output, "output", in_order(net.hidden, group),
-            in_order(net.parameter_count, 16));
+            return plain;  // nothing was converted: the arrays are those of `products`
+        });
         packing.put(net.ramp, ramp.data(), ramp.shape(0));
         if (speakers)
             packing.put(net.speakers, speakers->data(), speakers->shape(0) * speakers->shape(1));
-        lay_state(net);
         arena_ = packing.finish(bytes_);
         net_ = packing.network;
         if (split) cut_ = middle_of(net_, static_cast<const char*>(arena_.get()) + bytes_);

@@ -76,7 +76,7 @@ std::int64_t lay_desk(const Network& net, Lane& lane, float* memory) {
     }
     desk.give(lane.hidden, padded(std::max(net.hidden, net.skip), 16));
     desk.give(lane.answer, padded(net.parameter_count, 16));
-    desk.give(lane.scratch, padded(std::max(net.classes, net.components), 16));
+    desk.give(lane.scratch, 2 * padded(std::max(net.classes, net.components), 16));
     return desk.used;
 }
 

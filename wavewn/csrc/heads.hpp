@@ -18,50 +18,45 @@ constexpr float LINEAR_GAIN = 8.0f;
 constexpr float SMALLEST_TEMPERATURE = 1e-30f;  // below it the likeliest is taken
 
 // sign(y) ((1 + mu)^|y| - 1) / mu, for y in [-1, 1].
-inline float mu_law_expand(float level, int classes) {
-    const double mu = classes - 1;
+inline float mu_law_expand(const Network& net, float level) {
     const double y = level > 1 ? 1 : level < -1 ? -1 : level;
-    return static_cast<float>(copysign(expm1(fabs(y) * log1p(mu)) / mu, y));
+    return static_cast<float>(copysign(expm1(fabs(y) * net.log_classes) / (net.classes - 1), y));
 }
 
 // Index of a choice among `count` logits by inverting their cumulative distribution at `uniform`;
 // the first of the greatest at temperature 0.
 //
-// scratch: [padded(count, 16)], contents on entry do not matter
+// scratch: [2 * padded(count, 16)], contents on entry do not matter
 inline int choose(const float* logits, int count, float uniform, float temperature,
                   float* scratch) {
-    int best = 0;
-    for (int i = 1; i < count; ++i)
-        if (logits[i] > logits[best]) best = i;
-    if (temperature < SMALLEST_TEMPERATURE) return best;
-
     const int vectors = padded(count, 16) / 16;
-    for (int i = 0; i < count; ++i) scratch[i] = logits[i];
+    float* const sums = scratch + 16 * vectors;
+    copy(scratch, logits, count);
     for (int i = count; i < 16 * vectors; ++i) scratch[i] = -3e38f;
+    Floats highest = load(scratch);
+    for (int v = 1; v < vectors; ++v) highest = at_least(highest, load(scratch + 16 * v));
+    const float best = greatest(highest);
+    if (temperature < SMALLEST_TEMPERATURE) {
+        int i = 0;
+        while (i + 1 < count && logits[i] != best) ++i;
+        return i;
+    }
     float total = 0;
     for (int v = 0; v < vectors; ++v) {
-        const Floats above = (load(scratch + 16 * v) - all(logits[best])) / all(temperature);
-        Floats weight = exp2(at_least(above * all(LOG2_E), all(-126.0f)));
-        store(scratch + 16 * v, weight);
+        const Floats above = (load(scratch + 16 * v) - all(best)) / all(temperature);
+        store(scratch + 16 * v, exp2(at_least(above * all(LOG2_E), all(-126.0f))));
         if (v + 1 == vectors)
             for (int i = count; i < 16 * vectors; ++i) scratch[i] = 0;
-        total += sum(load(scratch + 16 * v));
+        sums[v] = sum(load(scratch + 16 * v));
+        total += sums[v];
     }
     const float threshold = uniform * total;
     float passed = 0;
-    for (int v = 0; v < vectors; ++v) {
-        const float block = sum(load(scratch + 16 * v));
-        if (passed + block > threshold || v + 1 == vectors) {
-            const int last = count - 16 * v < 16 ? count - 16 * v - 1 : 15;
-            for (int i = 0; i < last; ++i) {
-                passed += scratch[16 * v + i];
-                if (passed > threshold) return 16 * v + i;
-            }
-            return 16 * v + last;
-        }
-        passed += block;
-    }
-    return count - 1;
+    int v = 0;
+    while (v + 1 < vectors && passed + sums[v] <= threshold) passed += sums[v++];
+    int i = 16 * v;
+    while (i + 1 < count && i + 1 < 16 * (v + 1) && (passed += scratch[i]) <= threshold) ++i;
+    return i;
 }
 
 inline float bounded(float level) { return level > 1 ? 1 : level < -1 ? -1 : level; }
@@ -96,18 +91,15 @@ inline void relocate(const Network& net, float* parameters, float location, floa
     }
 }
 
+// The sample that a level stands for, still emphasised.
 inline float decode(const Network& net, float level) {
-    return net.head == HeadKind::mu_law ? mu_law_expand(level, net.classes) : level;
+    return net.head == HeadKind::mu_law ? mu_law_expand(net, level) : level;
 }
 
-// What the network is fed of a level: [features].
-inline void level_features(const Network& net, float level, float* features) {
-    if (net.head == HeadKind::mu_law) {
-        features[0] = level;
-        features[1] = LINEAR_GAIN * mu_law_expand(level, net.classes);
-    } else {
-        features[0] = LINEAR_GAIN * level;
-    }
+// What the network is fed of a level and its `decoded` sample: [features].
+inline void level_features(const Network& net, float level, float decoded, float* features) {
+    if (net.head == HeadKind::mu_law) *features++ = level;
+    *features = LINEAR_GAIN * decoded;
 }
 
 }  // namespace WAVEWN_SET

@@ -26,7 +26,7 @@ namespace WAVEWN_SET {
 template <class P>
 INLINE void prepare(const Product& p, const float* from, int count, typename P::Input* to) {
     if constexpr (P::GROUP == 1) {
-        std::memcpy(to, from, sizeof(float) * static_cast<std::size_t>(count));
+        copy(to, from, count);
     } else {
         const float low = p.is_signed ? -127.0f : 0.0f, high = p.is_signed ? 127.0f : 255.0f;
         const std::int32_t raised = p.is_signed ? P::RAISED : 0;
@@ -57,10 +57,11 @@ INLINE void rectify(float* x, int count) {
     for (int i = 0; i < count; i += 16) store(x + i, at_least(load(x + i), all(0.0f)));
 }
 
+// Whether `count` numbers are finite; x is padded with finite ones to whole vectors.
 INLINE bool finite(const float* x, int count) {
-    float zero = 0;
-    for (int i = 0; i < count; ++i) zero += 0 * x[i];
-    return zero == 0;
+    Floats zero = all(0.0f);
+    for (int i = 0; i < count; i += 16) zero = zero + load(x + i) * all(0.0f);
+    return sum(zero) == 0;
 }
 
 //     A = 2^f,  B = 2^g,  z = (1 - A) / ((1 + A) (1 + B))  =  tanh(f') sigmoid(g')
@@ -100,6 +101,7 @@ inline void take_up(const Network& net, Lane& lane) {
     const int past = net.order ? net.order : 1;
     for (int i = 0; i < past + net.hop + 16; ++i) lane.levels[i] = 0;
     read_ring(lane.state + net.level, past, 1, lane.clock, lane.levels);
+    lane.decoded = decode(net, lane.levels[past - 1]);
     if (net.order) {
         const int longest = net.longest ? net.longest : 1;
         for (int i = 0; i < longest + net.hop + 16; ++i) lane.residuals[i] = 0;
@@ -233,8 +235,7 @@ INLINE void condition(const Network& net, const Lane& lane, int index, int row, 
             store(gate + i, load(before + i) + (load(now + i) - load(before + i)) * weight);
     } else {
         const int from = net.upsampling == Upsampling::nearest ? row : t % SAMPLES;
-        std::memcpy(gate, lane.gates + from * stride + index * width,
-                    sizeof(float) * static_cast<std::size_t>(width));
+        copy(gate, lane.gates + from * stride + index * width, width);
     }
 }
 
@@ -266,8 +267,7 @@ void layer_step(const Network& net, int index, Lane* lanes, int count, int row, 
         }
         prepare<P>(layer.gate, lane.carry, R, taps + (net.taps - 1) * tap_width);
         if (layer.rows) {
-            std::memcpy(ring + std::int64_t(lane.slots[index]) * R, lane.carry,
-                        sizeof(float) * static_cast<std::size_t>(R));
+            copy(ring + std::int64_t(lane.slots[index]) * R, lane.carry, R);
             if (++lane.slots[index] == layer.rows) lane.slots[index] = 0;
         }
         gate[n] = lane.bench[side].gate;
@@ -369,7 +369,7 @@ void sample_step(const Network& net, Lane* lanes, int count, int row, int t, Rel
                 location[n] += lane.scale * lane.gain * repeated;
             }
         } else {
-            level_features(net, lane.levels[t + past - 1], lane.features);
+            level_features(net, lane.levels[t + past - 1], lane.decoded, lane.features);
         }
         features[n] = lane.features;
         carry[n] = lane.carry;
@@ -398,7 +398,8 @@ void sample_step(const Network& net, Lane* lanes, int count, int row, int t, Rel
         if (net.order) lane.residuals[longest + t] = (level - prediction[n]) / lane.scale;
         float* const emphasis = lane.state + net.emphasis;
         const float carried = *emphasis * net.pre_emphasis;
-        *emphasis = decode(net, level) + carried;
+        lane.decoded = decode(net, level);
+        *emphasis = lane.decoded + carried;
         if (lane.audio != nullptr) lane.audio[lane.samples] = bounded(*emphasis);
         ++lane.samples;
     }

@@ -16,6 +16,7 @@
 //     kernel.hpp     frames, layers, samples: the network itself
 //     kernel_*.cpp   kernel.hpp compiled once for each instruction set
 //     packing.cpp    from plain matrices to the arena
+//     assembly.cpp   which matrices there are, and their order
 //     engine.cpp     a call: lanes for the rows of a batch
 //     workers.cpp    threads
 //     bindings.cpp   the only file that knows Python
@@ -95,6 +96,7 @@ struct Network {
     HeadKind head;
     int classes, components, parameter_count, draws, features;
     float log_scale_min, pre_emphasis, mel_silence, mel_scale;
+    double log_classes;  // natural logarithm of their number, 1 + mu
 
     // offsets in a state row, in floats
     std::int64_t level, residual_ring, emphasis, ahead, condition, state_size;
@@ -146,8 +148,9 @@ struct Lane {
     } bench[2];          // of the thread that leads, and of the one that follows
     float* hidden;        // hidden
     float* answer;        // parameter_count
-    float* scratch;       // of the head
+    float* scratch;       // of the head, 2 * classes or components
     float scale, log_scale, gain;  // of the predictors in this frame
+    float decoded;                 // sample of the last level
     int slots[MOST_LAYERS];        // of each layer's ring, where this sample's input goes
 };
 

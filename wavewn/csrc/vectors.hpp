@@ -136,13 +136,11 @@ INLINE Ints rounded(const Floats& x) { return bits(x + all(ROUNDING)) - bits(all
 INLINE Floats exp2(const Floats& x) {
     const Floats shifted = x + all(ROUNDING);
     const Floats rest = x - (shifted - all(ROUNDING));
-    Floats y = all(0x1.420a8cp-13f);
-    y = y * rest + all(0x1.5f3f78p-10f);
-    y = y * rest + all(0x1.3b2d38p-7f);
-    y = y * rest + all(0x1.c6aee6p-5f);
-    y = y * rest + all(0x1.ebfbd6p-3f);
-    y = y * rest + all(0x1.62e430p-1f);
-    y = y * rest + all(1.0f);
+    const Floats square = rest * rest;
+    const Floats high = all(0x1.420a8cp-13f) * rest + all(0x1.5f3f78p-10f);
+    const Floats middle = all(0x1.3b2d38p-7f) * rest + all(0x1.c6aee6p-5f);
+    const Floats low = all(0x1.ebfbd6p-3f) * rest + all(0x1.62e430p-1f);
+    const Floats y = ((high * square + middle) * square + low) * rest + all(1.0f);
     Ints exponent = bits(shifted) - bits(all(ROUNDING));
     EACH(i) exponent.part[i] = exponent.part[i] << 23;
     return floats(bits(y) + exponent);
@@ -150,11 +148,32 @@ INLINE Floats exp2(const Floats& x) {
 
 // ((0 + 8) + (4 + 12)) + ..., the same tree on every machine.
 INLINE float sum(const Floats& x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)x.part[0]);
+#else
     float lane[16];
     store(lane, x);
     for (int width = 8; width > 0; width /= 2)
         for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
     return lane[0];
+#endif
+}
+
+INLINE float greatest(const Floats& x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)x.part[0]);
+#else
+    float lane[16];
+    store(lane, x);
+    for (int i = 1; i < 16; ++i) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
+    return lane[0];
+#endif
+}
+
+INLINE void copy(float* to, const float* from, int count) {
+    int i = 0;
+    for (; i + 16 <= count; i += 16) store(to + i, load(from + i));
+    for (; i < count; ++i) to[i] = from[i];
 }
 
 }  // namespace WAVEWN_SET
