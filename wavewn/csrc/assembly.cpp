@@ -1,0 +1,70 @@
+// See assembly.hpp.
+
+#include "assembly.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace wavewn {
+
+namespace {
+
+void check(const std::string& name, const Plain& plain, const Sources& rows,
+           const Sources& columns) {
+    const auto used = [](const Sources& sources) {
+        return static_cast<int>(sources.size()) -
+               static_cast<int>(std::count(sources.begin(), sources.end(), NOTHING));
+    };
+    const auto size = [](int inputs, int outputs) {
+        return std::to_string(inputs) + " x " + std::to_string(outputs);
+    };
+    if (plain.inputs != used(rows) || plain.outputs != used(columns))
+        throw std::invalid_argument("expected " + name + " of " + size(used(rows), used(columns)) +
+                                    ", got " + size(plain.inputs, plain.outputs));
+}
+
+}  // namespace
+
+void assemble(Packing& packing, const std::vector<int>& dilations, int features,
+              const std::function<Plain(const std::string& name)>& find) {
+    Network& net = packing.network;
+    net.layer_count = static_cast<int>(dilations.size());
+    net.gate_width = 2 * padded(net.residual, 16);
+    const int R = net.residual, group = net.precision == Precision::int8 ? 4 : 1;
+    const auto put = [&](Product& product, const std::string& name, const Sources& rows,
+                         const Sources& columns) {
+        const Plain plain = find(name);
+        check(name, plain, rows, columns);
+        packing.put(product, plain, rows, columns);
+    };
+
+    const bool half = packing.half;
+    packing.half = false;  // what runs once a frame, and the input, stays float32
+    for (int i = 0; i < net.mel_count; ++i)
+        put(net.mel[i], "mel." + std::to_string(i),
+            in_order(net.mel_taps * (i ? net.channels : net.bands), 1), in_order(net.channels, 16));
+    const Sources condition = in_order(net.channels, 1);
+    if (net.order) put(net.predictor, "predictor", condition, in_order(net.order + 1, 16));
+    if (net.longest)
+        put(net.pitch, "pitch", condition, in_order(net.longest - net.shortest + 2, 16));
+    if (net.upsampling == Upsampling::transposed)
+        put(net.upsample, "upsample", in_order(2 * net.channels, 1),
+            in_order(net.hop * net.channels, 16));
+    put(net.projection, "projection", condition, gate_columns(R, net.layer_count));
+    put(net.input, "input", in_order(features, 1), in_order(R, 16));
+
+    packing.half = half;
+    for (int i = 0; i < net.layer_count; ++i) {
+        Layer& layer = net.layers[i];
+        const std::string name = "layers." + std::to_string(i);
+        const int outputs = i + 1 == net.layer_count ? net.skip : R + net.skip;
+        layer.dilation = dilations[static_cast<std::size_t>(i)];
+        put(layer.gate, name + ".gate", tap_rows(R, net.taps, group), gate_columns(R, 1));
+        put(layer.out, name + ".out", in_order(R, group), in_order(outputs, 16));
+    }
+    put(net.head_hidden, "hidden", in_order(net.skip, group), in_order(net.hidden, 16));
+    put(net.head_output, "output", in_order(net.hidden, group), in_order(net.parameter_count, 16));
+    lay_state(net);
+}
+
+}  // namespace wavewn
