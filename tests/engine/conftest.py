@@ -162,6 +162,12 @@ def reference_of():
 
 
 @pytest.fixture(scope="session")
+def native_absence():
+    """Why the native engine is not here, or ""."""
+    return absence()
+
+
+@pytest.fixture(scope="session")
 def runnable():
     """The choices that run here."""
     return [param.values[0] for param in engine_params() if not param.marks]
