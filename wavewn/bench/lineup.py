@@ -17,7 +17,6 @@ from wavewn.errors import ConfigError, EngineError
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "native", "reference")
-CALIBRATION_FRAMES = 4  # weights that are random need no more
 
 
 @dataclass(frozen=True)
@@ -85,18 +84,14 @@ def instruction_sets(wish: Wish) -> tuple[str, ...]:
 
 
 def make_native(subject: Subject, precision: str, instruction_set: str, threads: int) -> Engine:
-    """Make a native engine; int8 is calibrated on the subject's own mels.
+    """Make a native engine.
 
     Raises:
         EngineError: It cannot run here so.
     """
     from wavewn.engine.native import NativeEngine
 
-    calibration = None
-    if precision == "int8":
-        from wavewn.engine.quantise import calibrate
-
-        calibration = calibrate(subject.weights, [subject.mel(1, CALIBRATION_FRAMES)])
+    calibration = subject.calibration if precision == "int8" else None
     return NativeEngine(subject.weights, precision, instruction_set, threads, calibration)
 
 

@@ -13,7 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wavewn.bundle import Calibration, calibration_of
 from wavewn.config import Condition, WaveNetConfig
+from wavewn.engine.verdict import Piece, calibrate
 from wavewn.engine.weights import WaveNetWeights, pack_wavenet
 from wavewn.errors import ConfigError
 from wavewn.models.wavenet import WaveNet
@@ -35,6 +37,7 @@ BANDS = 80
 HOP_LENGTH = 200
 SAMPLE_RATE = 16_000
 SILENCE = -11.5  # nats
+CALIBRATION_FRAMES = 4  # weights that are random need no more
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class Subject:
         weights: What the engines run.
         sample_rate: In Hz.
         fixed: Whether it is one of `SHAPES`, which are quoted at 24 kHz, too.
+        calibration: What int8 needs, or None.
     """
 
     shape: str
     weights: WaveNetWeights
     sample_rate: int
     fixed: bool
+    calibration: Calibration | None
 
     @property
     def upsampling(self) -> str:
@@ -84,9 +89,14 @@ def make_subject(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = WaveNet(settings, BANDS, HOP_LENGTH, SILENCE)
-    return Subject(shape, pack_wavenet(model), SAMPLE_RATE, fixed=True)
+        frames = CALIBRATION_FRAMES
+        audio = 2 * torch.rand(1, frames * HOP_LENGTH) - 1
+        mel = SILENCE + 8 * torch.rand(1, BANDS, frames + settings.condition.look_ahead)
+    calibration = calibrate(model, [Piece(audio, mel)])
+    return Subject(shape, pack_wavenet(model), SAMPLE_RATE, True, calibration)
 
 
 def subject_of(vocoder: Vocoder, name: str) -> Subject:
     """Measure a user's own model, with its own mels."""
-    return Subject(name, pack_wavenet(vocoder.model), vocoder.sample_rate, fixed=False)
+    calibration = calibration_of(vocoder.config)
+    return Subject(name, pack_wavenet(vocoder.model), vocoder.sample_rate, False, calibration)
