@@ -23,7 +23,7 @@ from wavewn.engine.quantise import SIGNED, UNSIGNED, Calibration, Quantised, qua
 from wavewn.engine.weights import WaveNetWeights
 from wavewn.nn.upsample import upsample_linear
 
-# Of 2^r, |r| <= 1/2, from r^0 on. Largest relative error in float32: 1.5 * 2^-24.
+# Of 2^r, |r| <= 1/2, from r^0 on. Largest relative error of `exp2`: 1.8 * 2^-24.
 EXP2 = tuple(
     float.fromhex(digits)
     for digits in (
