@@ -21,28 +21,10 @@
 namespace wavewn {
 namespace WAVEWN_SET {
 
-// Turn `count` inputs into an operand: as they are, or in integers. int8 may write up to 15 bytes
-// more.
+// Turn `count` inputs into an operand; up to 15 inputs more are read and written.
 template <class P>
 INLINE void prepare(const Product& p, const float* from, int count, typename P::Input* to) {
-    if constexpr (P::GROUP == 1) {
-        copy(to, from, count);
-    } else {
-        const float low = p.is_signed ? -127.0f : 0.0f, high = p.is_signed ? 127.0f : 255.0f;
-        const std::int32_t raised = p.is_signed ? P::RAISED : 0;
-        for (int i = 0; i < count; i += 16) {
-            const Floats scaled = clamp(load(from + i) * load(p.gain + i), low, high);
-            const Ints whole = rounded(scaled) + all(raised);
-#if defined(__AVX512F__)
-            const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)whole.part[0]);
-            std::memcpy(to + i, &bytes, 16);
-#else
-            std::int32_t lane[16];
-            std::memcpy(lane, &whole, sizeof(lane));
-            for (int j = 0; j < 16; ++j) to[i + j] = static_cast<typename P::Input>(lane[j]);
-#endif
-        }
-    }
+    for (int i = 0; i < count; i += 16) P::write(p, load(from + i), i, to);
 }
 
 // y = x @ matrix + bias for rows of floats.
@@ -50,7 +32,7 @@ template <class F>
 void affine(const Product& p, const float* const* x, float* const* y, int rows) {
     const float* bias[MOST_LANES * SAMPLES];
     for (int n = 0; n < rows; ++n) bias[n] = p.bias;
-    multiply<F>(p, x, bias, y, rows);
+    multiply<F, Put>(p, x, bias, y, rows);
 }
 
 INLINE void rectify(float* x, int count) {
@@ -66,15 +48,30 @@ INLINE bool finite(const float* x, int count) {
 
 //     A = 2^f,  B = 2^g,  z = (1 - A) / ((1 + A) (1 + B))  =  tanh(f') sigmoid(g')
 //
-// f = -2 log2(e) f' and g = -log2(e) g': the factors are in the weights. Sixteen of f, sixteen of g.
-INLINE void activate(const float* gate, float* z, int width) {
-    for (int i = 0; i < width; i += 32) {
-        const Floats a = exp2(clamp(load(gate + i), -40.0f, 40.0f));
-        const Floats b = exp2(clamp(load(gate + i + 16), -40.0f, 40.0f));
-        const Floats one = all(1.0f);
-        store(z + i / 2, (one - a) / ((one + a) * (one + b)));
-    }
+// f = -2 log2(e) f' and g = -log2(e) g': the factors are in the weights.
+INLINE Floats activated(const Floats& f, const Floats& g) {
+    const Floats a = exp2(clamp(f, -40.0f, 40.0f));
+    const Floats b = exp2(clamp(g, -40.0f, 40.0f));
+    const Floats one = all(1.0f);
+    return (one - a) / ((one + a) * (one + b));
 }
+
+// What becomes of a gate, sixteen of f and sixteen of g: z, an operand of `out`.
+template <class P>
+struct Open {
+    struct Target {
+        const Product* out;
+        typename P::Input* z;
+    };
+    const Target* target;
+    template <int V>
+    INLINE void operator()(int n, int first, const Floats (&result)[V]) const {
+#pragma GCC unroll 4
+        for (int v = 0; v + 1 < V; v += 2)
+            P::write(*target[n].out, activated(result[v], result[v + 1]), 8 * (first + v),
+                     target[n].z);
+    }
+};
 
 // Rings of a state row are read oldest row first: row `number` lies in slot number mod rows.
 inline void read_ring(const float* ring, int rows, int width, std::int64_t number, float* to) {
@@ -184,18 +181,27 @@ void predict_frame(const Network& net, Lane& lane, int row) {
     }
 }
 
-// Project the conditions of frames (rows of `heard`) into the gates of all layers.
+// Project conditions into the gates of all layers: `rows` of them for each lane, into its gates from
+// row `to` on. What quantises its inputs makes numbers of NaN, so a lane breaks here.
+template <class F>
+void project(const Network& net, Lane* lanes, int count, const float* const* x, int to, int rows) {
+    float* y[MOST_LANES * SAMPLES];
+    const std::int64_t stride = std::int64_t(net.layer_count) * net.gate_width;
+    for (int n = 0; n < count; ++n)
+        for (int i = 0; i < rows; ++i) y[n * rows + i] = lanes[n].gates + (to + i) * stride;
+    affine<F>(net.projection, x, y, count * rows);
+    for (int n = 0; n < count; ++n)
+        if (!finite(y[n * rows], net.layer_count * net.gate_width * rows)) lanes[n].broken = true;
+}
+
+// The gates' conditions of frames, rows of `heard`.
 template <class F>
 void project_frames(const Network& net, Lane* lanes, int count, int first, int frames) {
-    const float* x[MOST_LANES * (FRAMES + 1)];
-    float* y[MOST_LANES * (FRAMES + 1)];
-    int rows = 0;
+    const float* x[MOST_LANES * FRAMES];
     for (int n = 0; n < count; ++n)
-        for (int f = first; f < first + frames; ++f, ++rows) {
-            x[rows] = lanes[n].heard + f * net.channels;
-            y[rows] = lanes[n].gates + std::int64_t(f) * net.layer_count * net.gate_width;
-        }
-    affine<F>(net.projection, x, y, rows);
+        for (int f = 0; f < frames; ++f)
+            x[n * frames + f] = lanes[n].heard + (first + f) * net.channels;
+    project<F>(net, lanes, count, x, first, frames);
 }
 
 // Learned upsampling: the conditions of a frame's samples from frames `row` - 1 and `row`.
@@ -214,13 +220,10 @@ void spread_frame(const Network& net, Lane* lanes, int count, int row) {
 template <class F>
 void project_samples(const Network& net, Lane* lanes, int count, int t, int samples) {
     const float* x[MOST_LANES * SAMPLES];
-    float* y[MOST_LANES * SAMPLES];
     for (int n = 0; n < count; ++n)
-        for (int i = 0; i < samples; ++i) {
+        for (int i = 0; i < samples; ++i)
             x[n * samples + i] = lanes[n].upsampled + (t + i) * net.channels;
-            y[n * samples + i] = lanes[n].gates + i * net.layer_count * net.gate_width;
-        }
-    affine<F>(net.projection, x, y, count * samples);
+    project<F>(net, lanes, count, x, 0, samples);
 }
 
 // gate = the condition of layer `index` at sample t of the frame whose gates are row `row`.
@@ -247,17 +250,21 @@ INLINE void condition(const Network& net, const Lane& lane, int index, int row, 
 //
 // in/out: carry [R + S], the ring; lane.slots goes on by one
 template <class P>
-void layer_step(const Network& net, int index, Lane* lanes, int count, int row, int t, int side) {
+INLINE void layer_step(const Network& net, int index, Lane* lanes, int count, int row, int t,
+                       int side) {
     const Layer& layer = net.layers[index];
     const int R = net.residual, tap_width = padded(R, P::GROUP);
     const bool last = index + 1 == net.layer_count;
     const typename P::Input* operand[MOST_LANES];
-    float* gate[MOST_LANES];
-    float* out[MOST_LANES];
+    const float* gate[MOST_LANES];
+    typename Open<P>::Target opened[MOST_LANES];
+    const typename P::Input* z[MOST_LANES];
     const float* bias[MOST_LANES];
+    float* out[MOST_LANES];
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];
-        auto* const taps = reinterpret_cast<typename P::Input*>(lane.bench[side].operand);
+        auto& bench = lane.bench[side];
+        auto* const taps = reinterpret_cast<typename P::Input*>(bench.operand);
         float* const ring = lane.state + layer.ring;
         int slot = lane.slots[index];
         for (int k = 0; k + 1 < net.taps; ++k) {
@@ -270,19 +277,26 @@ void layer_step(const Network& net, int index, Lane* lanes, int count, int row, 
             copy(ring + std::int64_t(lane.slots[index]) * R, lane.carry, R);
             if (++lane.slots[index] == layer.rows) lane.slots[index] = 0;
         }
-        gate[n] = lane.bench[side].gate;
-        condition(net, lane, index, row, t, gate[n]);
+        condition(net, lane, index, row, t, bench.gate);
         operand[n] = taps;
-        out[n] = lane.carry + (last ? R : 0);
+        gate[n] = bench.gate;
+        z[n] = reinterpret_cast<typename P::Input*>(bench.z);
+        opened[n] = {&layer.out, reinterpret_cast<typename P::Input*>(bench.z)};
         bias[n] = layer.out.bias;
+        out[n] = lane.carry + (last ? R : 0);
     }
-    multiply<P>(layer.gate, operand, gate, gate, count);
-    for (int n = 0; n < count; ++n) {
-        auto& bench = lanes[n].bench[side];
-        activate(bench.gate, bench.z, net.gate_width);
-        prepare<P>(layer.out, bench.z, R, reinterpret_cast<typename P::Input*>(bench.operand));
-    }
-    multiply<P>(layer.out, operand, bias, out, count, true);
+    multiply<P, Open<P>>(layer.gate, operand, gate, opened, count);
+    multiply<P, Add>(layer.out, z, bias, out, count);
+}
+
+// Layers `begin` to `end` - 1; a lonely lane has code of its own.
+template <class P>
+void layer_steps(const Network& net, int begin, int end, Lane* lanes, int count, int row, int t,
+                 int side) {
+    if (count == 1)
+        for (int i = begin; i < end; ++i) layer_step<P>(net, i, lanes, 1, row, t, side);
+    else
+        for (int i = begin; i < end; ++i) layer_step<P>(net, i, lanes, count, row, t, side);
 }
 
 // From the sums of skips to the parameters of the head.
@@ -302,7 +316,7 @@ void answer(const Network& net, Lane* lanes, int count, int side) {
         y[n] = lane.hidden;
         bias[n] = net.head_hidden.bias;
     }
-    multiply<U>(net.head_hidden, operand, bias, y, count);
+    multiply<U, Put>(net.head_hidden, operand, bias, y, count);
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];
         rectify(lane.hidden, net.hidden);
@@ -311,7 +325,7 @@ void answer(const Network& net, Lane* lanes, int count, int side) {
         y[n] = lane.answer;
         bias[n] = net.head_output.bias;
     }
-    multiply<U>(net.head_output, operand, bias, y, count);
+    multiply<U, Put>(net.head_output, operand, bias, y, count);
 }
 
 // Look until `*number` is no longer `old`; return it.
@@ -330,8 +344,7 @@ inline std::int64_t await(const std::int64_t* number, std::int64_t old) {
 template <class P, class U>
 void follow(const Network& net, Lane* lanes, int count, Relay* relay) {
     for (std::int64_t seen = 0; (seen = await(&relay->there, seen)) >= 0;) {
-        for (int i = relay->cut; i < net.layer_count; ++i)
-            layer_step<P>(net, i, lanes, count, relay->row, relay->t, 1);
+        layer_steps<P>(net, relay->cut, net.layer_count, lanes, count, relay->row, relay->t, 1);
         answer<U>(net, lanes, count, 1);
         __atomic_store_n(&relay->back, seen, __ATOMIC_RELEASE);
     }
@@ -341,7 +354,7 @@ void follow(const Network& net, Lane* lanes, int count, Relay* relay) {
 template <class P, class U>
 void stack_step(const Network& net, Lane* lanes, int count, int row, int t, Relay* relay) {
     const int mine = relay == nullptr ? net.layer_count : relay->cut;
-    for (int i = 0; i < mine; ++i) layer_step<P>(net, i, lanes, count, row, t, 0);
+    layer_steps<P>(net, 0, mine, lanes, count, row, t, 0);
     if (relay == nullptr) return answer<U>(net, lanes, count, 0);
     const std::int64_t before = relay->back;
     relay->row = row;

@@ -180,6 +180,7 @@ struct Kernel {
 namespace portable { extern const Kernel kernels[3] __attribute__((weak)); }
 namespace avx2 { extern const Kernel kernels[3] __attribute__((weak)); }
 namespace avx512 { extern const Kernel kernels[3] __attribute__((weak)); }
+namespace avx512_fp16 { extern const Kernel kernels[3] __attribute__((weak)); }
 
 // Set the offsets of a stream's memory, in floats, as engine/weights.py lays it out: every entry
 // begins at a multiple of 16.

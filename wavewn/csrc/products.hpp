@@ -7,7 +7,8 @@
 //
 //     Plain      float32, two roundings: the same bits on every instruction set
 //     Fused      float32, one rounding where the set has it
-//     Half       float16 weights, float32 sums; sets that cannot read float16 never see it
+//     Half       float16 weights, float32 inputs and sums; or, where the set multiplies float16, inputs
+//                in float16, too, and 32 products summed in float16 before they go to float32
 //     Eight      int8 weights and inputs, exact int32 sums
 //
 // Twins: engine/workspace.py, affine; for int8 engine/quantise.py.
@@ -35,7 +36,13 @@ struct Plain {
     using Input = float;
     using Weight = float;
     using Sums = Floats;
-    static constexpr int GROUP = 1;  // inputs that meet a vector of outputs at once
+    static constexpr int GROUP = 1;      // inputs that meet a vector of outputs at once
+    static constexpr int CHUNK = 0;      // groups after which sums are `flush`ed; 0: never
+    static constexpr int REGISTERS = 1;  // of a vector's sums
+    static INLINE void write(const Product&, const Floats& x, int at, Input* to) {
+        store(to + at, x);
+    }
+    static INLINE void flush(Sums&) {}
     static INLINE Sums start(const Product&, int, const float* init) { return load(init); }
     static INLINE Floats read(const Weight* w) { return load(w); }
     static INLINE Floats spread(const Input* x) { return all(*x); }
@@ -47,7 +54,39 @@ struct Fused : Plain {
     static INLINE void meet(Sums& y, const Floats& w, const Floats& x) { y = fused(w, x, y); }
 };
 
-#if defined(__AVX2__)
+#if defined(__AVX512FP16__) || defined(WAVEWN_IMITATE_FP16)
+struct HalfSums {
+    Floats total;
+    Halves part;
+};
+struct Half {
+    using Input = _Float16;
+    using Weight = _Float16;
+    using Sums = HalfSums;
+    static constexpr int GROUP = 1;
+    static constexpr int CHUNK = 32;
+    static constexpr int REGISTERS = 2;
+    static INLINE void write(const Product&, const Floats& x, int at, Input* to) {
+        store(to + at, halves(x));
+    }
+    static INLINE Sums start(const Product&, int, const float* init) {
+        return {load(init), no_halves()};
+    }
+    static INLINE Halves read(const Weight* w) { return load(w); }
+    static INLINE Halves spread(const Input* x) { return all(*x); }
+    static INLINE void meet(Sums& y, const Halves& w, const Halves& x) {
+        y.part = fused(w, x, y.part);
+    }
+    static INLINE void flush(Sums& y) {
+        y.total = y.total + converted(y.part);
+        y.part = no_halves();
+    }
+    static INLINE Floats finish(const Product&, int, Sums y, const float*) {
+        flush(y);
+        return y.total;
+    }
+};
+#elif defined(__AVX2__)
 struct Half : Fused {
     using Weight = std::uint16_t;
     static INLINE Floats read(const Weight* w) {
@@ -67,11 +106,30 @@ struct Half : Fused {
 using Half = Fused;  // packing.cpp keeps the rounded weights in float32 for such a set
 #endif
 
-// What Eight's kinds share: sums of int32, and the way back to float32 in three roundings.
+// What Eight's kinds share: inputs as bytes, signed ones raised by RAISED; sums of int32; and the way
+// back to float32 in two roundings more.
+template <int RAISED>
 struct Whole {
+    using Input = std::uint8_t;
     using Weight = std::int8_t;
     using Sums = Ints;
     static constexpr int GROUP = 4;
+    static constexpr int CHUNK = 0;
+    static constexpr int REGISTERS = 1;
+    static INLINE void write(const Product& p, const Floats& x, int at, Input* to) {
+        const float low = p.is_signed ? -127.0f : 0.0f, high = p.is_signed ? 127.0f : 255.0f;
+        const std::int32_t raised = p.is_signed ? RAISED : 0;
+        const Ints whole = rounded(clamp(x * load(p.gain + at), low, high)) + all(raised);
+#if defined(__AVX512F__)
+        const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)whole.part[0]);
+        std::memcpy(to + at, &bytes, 16);
+#else
+        std::int32_t lane[16];
+        store(lane, whole);
+        for (int i = 0; i < 16; ++i) to[at + i] = static_cast<Input>(lane[i]);
+#endif
+    }
+    static INLINE void flush(Sums&) {}
     static INLINE Sums start(const Product& p, int vector, const float*) {
         return load(p.shift + 16 * vector);
     }
@@ -82,9 +140,7 @@ struct Whole {
 
 #if defined(__AVX512VNNI__)
 // Inputs as bytes without sign: signed ones are raised by 128, which `shift` takes back.
-struct Eight : Whole {
-    using Input = std::uint8_t;
-    static constexpr int RAISED = 128;
+struct Eight : Whole<128> {
     static INLINE __m512i read(const Weight* w) { return _mm512_loadu_si512(w); }
     static INLINE __m512i spread(const Input* x) {
         std::int32_t four;
@@ -100,9 +156,7 @@ using EightUnsigned = Eight;
 struct Bytes {
     __m256i part[2];
 };
-struct EightOfAVX2 : Whole {
-    using Input = std::uint8_t;
-    static constexpr int RAISED = 0;
+struct EightOfAVX2 : Whole<0> {
     static INLINE Bytes read(const Weight* w) {
         const auto from = reinterpret_cast<const __m256i*>(w);
         return {{_mm256_loadu_si256(from), _mm256_loadu_si256(from + 1)}};
@@ -139,36 +193,60 @@ struct EightUnsigned : EightOfAVX2 {
     }
 };
 #else
-struct Eight : Whole {
-    using Input = std::uint8_t;
-    static constexpr int RAISED = 128;
+struct Eight : Whole<128> {
     static INLINE const Weight* read(const Weight* w) { return w; }
     static INLINE const Input* spread(const Input* x) { return x; }
     static INLINE void meet(Sums& y, const Weight* w, const Input* x) {
         std::int32_t lane[16];
-        std::memcpy(lane, &y, sizeof(lane));
+        store(lane, y);
         for (int i = 0; i < 16; ++i)
             lane[i] += x[0] * w[4 * i] + x[1] * w[4 * i + 1] + x[2] * w[4 * i + 2] +
                        x[3] * w[4 * i + 3];
-        std::memcpy(&y, lane, sizeof(lane));
+        y = load(lane);
     }
 };
 using EightUnsigned = Eight;
 #endif
 
-// y[n] = init[n] + x[n] @ block, or y[n] += that, for a block of V vectors from `first` on.
+// What becomes of the results of a block: V vectors of row n, `first` of them before.
+
+// y[n] = result
+struct Put {
+    float* const* y;
+    template <int V>
+    INLINE void operator()(int n, int first, const Floats (&result)[V]) const {
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) store(y[n] + 16 * (first + v), result[v]);
+    }
+};
+
+// y[n] += result
+struct Add {
+    float* const* y;
+    template <int V>
+    INLINE void operator()(int n, int first, const Floats (&result)[V]) const {
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+            float* const to = y[n] + 16 * (first + v);
+            store(to, load(to) + result[v]);
+        }
+    }
+};
+
+// init[n] + x[n] @ block, for a block of V vectors from `first` on.
 //
 // x:    [N] operands of p.inputs
-// init: [N] rows of the whole product, may be y
-// y:    [N] rows of the whole product
-template <class P, int V, int N>
+// init: [N] rows of the whole product
+template <class P, int V, int N, class Use>
 __attribute__((noinline)) void multiply_block(const Product& p, int first,
                                               const typename P::Input* const* x,
-                                              const float* const* init, float* const* y, bool add) {
-    constexpr int SLICE = MOST_SUMS / N < 1 ? 1 : MOST_SUMS / N < V ? MOST_SUMS / N : V;
+                                              const float* const* init, const Use use) {
+    constexpr int MOST = MOST_SUMS / P::REGISTERS / N;
+    constexpr int SLICE = MOST < 1 ? 1 : MOST < V ? MOST : V;
     const int groups = p.inputs / P::GROUP;
     const auto* weights = static_cast<const typename P::Weight*>(p.weights) +
                           std::int64_t(first) * 16 * p.inputs;
+    Floats result[N][V];
 #pragma GCC unroll 8
     for (int begin = 0; begin < V; begin += SLICE) {
         const auto* w = weights + begin * 16 * P::GROUP;
@@ -191,45 +269,50 @@ __attribute__((noinline)) void multiply_block(const Product& p, int first,
                         P::meet(sums[n][v], weight, P::spread(x[n] + k * P::GROUP));
                 }
             w += V * 16 * P::GROUP;
+            if constexpr (P::CHUNK > 0)
+                if ((k + 1) % P::CHUNK == 0)
+                    for (auto& row : sums)
+                        for (auto& sum : row) P::flush(sum);
         }
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n)
 #pragma GCC unroll 8
             for (int v = 0; v < SLICE; ++v)
                 if (begin + v < V) {
-                    const int at = 16 * (first + begin + v);
-                    Floats result = P::finish(p, at / 16, sums[n][v], init[n] + at);
-                    if (add) result = load(y[n] + at) + result;
-                    store(y[n] + at, result);
+                    const int vector = first + begin + v;
+                    result[n][begin + v] =
+                        P::finish(p, vector, sums[n][v], init[n] + 16 * vector);
                 }
     }
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) use(n, first, result[n]);
 }
 
-template <class P, int N>
+template <class P, int N, class Use>
 INLINE void multiply_lanes(const Product& p, const typename P::Input* const* x,
-                           const float* const* init, float* const* y, bool add) {
+                           const float* const* init, const Use& use) {
     int v = 0;
     for (; v + BLOCK_VECTORS <= p.vectors; v += BLOCK_VECTORS)
-        multiply_block<P, BLOCK_VECTORS, N>(p, v, x, init, y, add);
+        multiply_block<P, BLOCK_VECTORS, N>(p, v, x, init, use);
     switch (p.vectors - v) {
-        case 1: return multiply_block<P, 1, N>(p, v, x, init, y, add);
-        case 2: return multiply_block<P, 2, N>(p, v, x, init, y, add);
-        case 3: return multiply_block<P, 3, N>(p, v, x, init, y, add);
-        case 4: return multiply_block<P, 4, N>(p, v, x, init, y, add);
-        case 5: return multiply_block<P, 5, N>(p, v, x, init, y, add);
-        case 6: return multiply_block<P, 6, N>(p, v, x, init, y, add);
-        case 7: return multiply_block<P, 7, N>(p, v, x, init, y, add);
+        case 1: return multiply_block<P, 1, N>(p, v, x, init, use);
+        case 2: return multiply_block<P, 2, N>(p, v, x, init, use);
+        case 3: return multiply_block<P, 3, N>(p, v, x, init, use);
+        case 4: return multiply_block<P, 4, N>(p, v, x, init, use);
+        case 5: return multiply_block<P, 5, N>(p, v, x, init, use);
+        case 6: return multiply_block<P, 6, N>(p, v, x, init, use);
+        case 7: return multiply_block<P, 7, N>(p, v, x, init, use);
         default: return;
     }
 }
 
-// y[n] = init[n] + x[n] @ matrix for any number of rows, or y[n] += that.
-template <class P>
-void multiply(const Product& p, const typename P::Input* const* x, const float* const* init,
-              float* const* y, int rows, bool add = false) {
+// Any number of rows; `Use` holds an array of a row's pointers and is moved along.
+template <class P, class Use, class Pointer>
+INLINE void multiply(const Product& p, const typename P::Input* const* x,
+                     const float* const* init, Pointer const* y, int rows) {
     int n = 0;
-    for (; n + 4 <= rows; n += 4) multiply_lanes<P, 4>(p, x + n, init + n, y + n, add);
-    for (; n < rows; ++n) multiply_lanes<P, 1>(p, x + n, init + n, y + n, add);
+    for (; n + 4 <= rows; n += 4) multiply_lanes<P, 4>(p, x + n, init + n, Use{y + n});
+    for (; n < rows; ++n) multiply_lanes<P, 1>(p, x + n, init + n, Use{y + n});
 }
 
 }  // namespace WAVEWN_SET

@@ -41,16 +41,22 @@ struct Ints {
     NativeInt part[PARTS];
 };
 
+// Part by part: g++ takes a structure of several registers through the stack.
 INLINE Floats load(const float* from) {
     Floats x;
-    std::memcpy(&x, from, sizeof(x));
+    EACH(i) std::memcpy(&x.part[i], from + NATIVE * i, sizeof(NativeFloat));
     return x;
 }
-INLINE void store(float* to, const Floats& x) { std::memcpy(to, &x, sizeof(x)); }
+INLINE void store(float* to, const Floats& x) {
+    EACH(i) std::memcpy(to + NATIVE * i, &x.part[i], sizeof(NativeFloat));
+}
 INLINE Ints load(const std::int32_t* from) {
     Ints x;
-    std::memcpy(&x, from, sizeof(x));
+    EACH(i) std::memcpy(&x.part[i], from + NATIVE * i, sizeof(NativeInt));
     return x;
+}
+INLINE void store(std::int32_t* to, const Ints& x) {
+    EACH(i) std::memcpy(to + NATIVE * i, &x.part[i], sizeof(NativeInt));
 }
 INLINE Floats all(float value) {
     Floats x;
@@ -110,12 +116,12 @@ INLINE Floats fused(const Floats& a, const Floats& b, const Floats& c) {
 // The lanes as integers and back, bit by bit.
 INLINE Ints bits(const Floats& x) {
     Ints y;
-    std::memcpy(&y, &x, sizeof(y));
+    EACH(i) y.part[i] = (NativeInt)x.part[i];
     return y;
 }
 INLINE Floats floats(const Ints& x) {
     Floats y;
-    std::memcpy(&y, &x, sizeof(y));
+    EACH(i) y.part[i] = (NativeFloat)x.part[i];
     return y;
 }
 INLINE Floats converted(const Ints& x) {
@@ -129,6 +135,58 @@ INLINE Floats converted(const Ints& x) {
 constexpr float ROUNDING = 12582912.0f;
 
 INLINE Ints rounded(const Floats& x) { return bits(x + all(ROUNDING)) - bits(all(ROUNDING)); }
+
+#if defined(__AVX512FP16__)
+// Sixteen of float16; three operations are all that products.hpp asks for.
+struct Halves {
+    __m256h lanes;
+};
+INLINE Halves load(const _Float16* from) { return {_mm256_loadu_ph(from)}; }
+INLINE void store(_Float16* to, const Halves& x) { _mm256_storeu_ph(to, x.lanes); }
+INLINE Halves all(_Float16 value) { return {_mm256_set1_ph(value)}; }
+INLINE Halves no_halves() { return {_mm256_setzero_ph()}; }
+INLINE Halves halves(const Floats& x) { return {_mm512_cvtxps_ph((__m512)x.part[0])}; }
+INLINE Floats converted(const Halves& x) { return {{(NativeFloat)_mm512_cvtxph_ps(x.lanes)}}; }
+INLINE Halves fused(const Halves& a, const Halves& b, const Halves& c) {
+    return {_mm256_fmadd_ph(a.lanes, b.lanes, c.lanes)};
+}
+#elif defined(WAVEWN_IMITATE_FP16)
+// The same for tests/csrc, on a machine that multiplies no float16: every number is rounded as there.
+struct Halves {
+    _Float16 lanes[16];
+};
+INLINE Halves load(const _Float16* from) {
+    Halves x;
+    std::memcpy(&x, from, sizeof(x));
+    return x;
+}
+INLINE void store(_Float16* to, const Halves& x) { std::memcpy(to, &x, sizeof(x)); }
+INLINE Halves all(_Float16 value) {
+    Halves x;
+    for (auto& lane : x.lanes) lane = value;
+    return x;
+}
+INLINE Halves no_halves() { return Halves{}; }
+INLINE Halves halves(const Floats& x) {
+    float lane[16];
+    store(lane, x);
+    Halves y;
+    for (int i = 0; i < 16; ++i) y.lanes[i] = static_cast<_Float16>(lane[i]);
+    return y;
+}
+INLINE Floats converted(const Halves& x) {
+    float lane[16];
+    for (int i = 0; i < 16; ++i) lane[i] = static_cast<float>(x.lanes[i]);
+    return load(lane);
+}
+INLINE Halves fused(const Halves& a, const Halves& b, const Halves& c) {
+    Halves y;
+    for (int i = 0; i < 16; ++i)  // the product is exact in double
+        y.lanes[i] = static_cast<_Float16>(static_cast<double>(a.lanes[i]) * b.lanes[i] +
+                                           static_cast<double>(c.lanes[i]));
+    return y;
+}
+#endif
 
 // 2^x for -126 <= x <= 127, within 1.5 units in the last place: 2^n times a polynomial in the rest,
 // |rest| <= 1/2, fitted so that 2^0 is 1. Multiplications and additions round on their own, so that

@@ -50,7 +50,6 @@ def pack_network(
 
     settings = weights.settings
     condition, head = settings.condition, make_head(settings.head)
-    linear = isinstance(head, LinearLevels)
     longest = settings.longest_lag
     sizes = {
         "residual": settings.residual_channels,
@@ -69,7 +68,7 @@ def pack_network(
         "upsampling": UPSAMPLINGS.index(condition.upsampling),
         "head": HEADS.index(settings.head.kind),
         "classes": settings.head.classes if isinstance(settings.head, MuLaw) else 0,
-        "components": head.components if linear else 0,
+        "components": head.components if isinstance(head, LinearLevels) else 0,
         "parameters": head.parameters,
         "draws": len(head.noise),
         "features": weights.input.matrix.shape[0],
