@@ -1,6 +1,6 @@
 // Runs the engine without Python, on every instruction set that this machine has, and holds it to
-// the equalities of its contract: chunks, company and threads change no bit, and int8 has the same
-// bits on every set.
+// the equalities of its contract: chunks, company, threads and the caller's rounding change no bit,
+// and int8 has the same bits on every set.
 //
 //     driver            prints a line a run: shape, precision, instruction set, digest of the output
 //     driver --threads  many calls at once, and calls that use several threads: for ThreadSanitizer
@@ -9,6 +9,7 @@
 // those of x86. libm is not the same there, but its double functions differ by far less than shows
 // in a float.
 
+#include <cfenv>
 #include <cstdio>
 #include <cstring>
 #include <iterator>
@@ -62,9 +63,10 @@ struct Output {
 
 std::size_t whole(std::int64_t size) { return static_cast<std::size_t>(size); }
 
-// Rows `first` to `first` + `rows` - 1 of the same batch, its mels given in chunks of so many frames.
+// Rows `first` to `first` + `rows` - 1 of the same batch, its mels given in chunks of so many
+// frames. rounding: what the caller has set when it calls.
 Output play(const driver::Model& model, const Kernel& kernel, int first, int rows, int chunk,
-            int threads) {
+            int threads, int rounding = FE_TONEAREST) {
     const Network& net = model.network;
     const int cut = threads > 1 ? net.layer_count / 2 : 0;
     Room room(net, kernel, rows, threads, cut);
@@ -103,7 +105,12 @@ Output play(const driver::Model& model, const Kernel& kernel, int first, int row
         batch.mel = mel.data(), batch.noise = noise.data(), batch.speaker = speaker.data();
         batch.temperature = 1;
         batch.audio = audio.data(), batch.parameters = parameters.data();
-        expect(room.advance(batch).row < 0, "a number is not finite");
+        std::fesetround(rounding);
+        const bool finite = room.advance(batch).row < 0;
+        const bool kept = std::fegetround() == rounding;
+        std::fesetround(FE_TONEAREST);
+        expect(finite, "a number is not finite");
+        expect(kept, "a call left another rounding behind");
         for (int row = 0; row < rows; ++row) {
             const auto copy = [&](const std::vector<float>& part, std::vector<float>& all,
                                   std::int64_t width) {
@@ -130,6 +137,7 @@ Output row_of(const Output& batch, int row) {
 
 const Kernel* kernels_of(InstructionSet set) {
     switch (set) {
+        case InstructionSet::avx512_fp16: return avx512_fp16::kernels;
         case InstructionSet::avx512: return avx512::kernels;
         case InstructionSet::avx2: return avx2::kernels;
         case InstructionSet::portable: return portable::kernels;
@@ -152,6 +160,8 @@ void compare_everything() {
                 const Output all = play(model, kernel, 0, BATCH, LENGTH, 1);
                 for (const int chunk : {1, 4, 7})
                     expect(play(model, kernel, 0, BATCH, chunk, 1) == all, name + ": chunks");
+                expect(play(model, kernel, 0, BATCH, LENGTH, 1, FE_UPWARD) == all,
+                       name + ": the caller's rounding");
                 for (int row = 0; row < BATCH; ++row)
                     expect(play(model, kernel, row, 1, LENGTH, 1) == row_of(all, row),
                            name + ": a row alone");
@@ -174,7 +184,7 @@ void call_from_many_threads() {
         for (std::size_t i = 0; i < std::size(found); ++i)
             callers.emplace_back([&, i] {
                 const int threads = 1 + static_cast<int>(i % 3);
-                found[i] = play(model, kernel, 0, i < 3 ? BATCH : 1, 4, threads);
+                found[i] = play(model, kernel, 0, i < 3 ? BATCH : 1, 4, threads, FE_DOWNWARD);
             });
         for (auto& caller : callers) caller.join();
         for (std::size_t i = 0; i < std::size(found); ++i)
