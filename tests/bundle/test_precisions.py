@@ -8,7 +8,7 @@ from wavewn.bundle import Calibration, calibration_of, load_bundle, save_bundle
 from wavewn.errors import BundleError, ConfigError
 
 LAYERS, CHANNELS = 3, 8  # of the tiny model
-CALIBRATION = Calibration(((1.5,) * CHANNELS,) * LAYERS, 2.0, 3.25)
+CALIBRATION = Calibration(((1.5,) * CHANNELS,) * LAYERS, 2.0, 3.25, fine=2)
 VERDICT = {
     "float32": {"usable": True, "nats": 4.25},
     "float16": {"usable": False, "excess_nats": 0.25, "reason": "too far"},
@@ -65,7 +65,7 @@ LAYER = [1.0] * CHANNELS
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ([], "expected the keys hidden, inputs, skip"),
+        ([], "expected the keys fine, hidden, inputs, skip"),
         ({"skip": 1.0}, "expected the keys"),
         ({**GOOD, "more": 1}, "expected the keys"),
         ({**GOOD, "inputs": 1.0}, "a list for each layer"),
@@ -80,6 +80,9 @@ LAYER = [1.0] * CHANNELS
         ({**GOOD, "hidden": float("inf")}, "got inf"),
         ({**GOOD, "hidden": 10**400}, "got 1000"),
         ({**GOOD, "hidden": None}, "got None"),
+        ({**GOOD, "fine": -1}, "in 0 to 3, got -1"),
+        ({**GOOD, "fine": 4}, "in 0 to 3, got 4"),
+        ({**GOOD, "fine": 2.0}, "in 0 to 3, got 2.0"),
     ],
 )
 def test_a_foreign_calibration_is_checked(folder, stored, message):

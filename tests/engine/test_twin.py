@@ -1,5 +1,7 @@
 """The torch twin of the stack: float32 is the model, int8 is whole numbers, half is half."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,28 @@ def test_int8_products_are_those_of_integers():
         assert np.array_equal(found.numpy(), expected)
 
 
+def test_fine_products_hear_a_hundredth_of_a_step():
+    matrix = random(16, 5)
+    coarse = quantise(matrix, torch.full((16,), 127.0), True)
+    fine = dataclasses.replace(coarse, fine=True)
+    x, zero = 60 * random(40, 16, seed=1).clamp(-2, 2), torch.zeros(5)
+    weights = coarse.matrix.double() * coarse.scale.double() * coarse.gain[:, None].double()
+    true = (x.double() @ weights).float()
+
+    errors = [float((int8_product(x, one, zero) - true).abs().mean()) for one in (coarse, fine)]
+    assert errors[0] / 200 < errors[1] < errors[0] / 80
+
+    # the specification once more, in numpy
+    s = (x * fine.gain).numpy()
+    q = np.rint(s).clip(-127, 127)
+    r = np.rint((s - q) * np.float32(128)).clip(-127, 127)
+    sums = [
+        (part.astype(np.int64) @ fine.matrix.long().numpy()).astype(np.float32) for part in (q, r)
+    ]
+    expected = (sums[0] + sums[1] / np.float32(128)) * fine.scale.numpy()
+    assert np.array_equal(int8_product(x, fine, zero).numpy(), expected)
+
+
 def test_inputs_are_clamped_and_ties_go_to_even():
     product = quantise(torch.eye(2), torch.tensor([127.0, 127.0]), True)
     x = torch.tensor([[0.5, 1.5], [-2.5, 400.0], [-1e9, 126.6]])
@@ -163,7 +187,8 @@ NATIVE_SETS = (
 
 @pytest.mark.parametrize("model", ["gaussian-3-taps"], indirect=True)
 @pytest.mark.parametrize("instruction_set", NATIVE_SETS)
-def test_the_kernel_has_the_bits_of_the_twin_in_int8(model, instruction_set):
+@pytest.mark.parametrize("fine", [0, 2])
+def test_the_kernel_has_the_bits_of_the_twin_in_int8(model, instruction_set, fine):
     """All sums before the first gate are exact in any order.
 
     Levels and input weights are multiples of powers of two, and the mel is not heard.
@@ -176,7 +201,7 @@ def test_the_kernel_has_the_bits_of_the_twin_in_int8(model, instruction_set):
     weights = pack_wavenet(model)
     R, layers = weights.settings.residual_channels, len(weights.layers)
     spread = [tuple((2.0 + 6 * random(R, seed=i).abs()).tolist()) for i in range(layers)]
-    calibration = Calibration(tuple(spread), 4.0, 3.0)
+    calibration = Calibration(tuple(spread), 4.0, 3.0, fine)
     engine = NativeEngine(weights, "int8", instruction_set, calibration=calibration)
     frames = 12
     levels = (random(2, frames * model.hop_length).clamp(-3, 3) * 64).round() / 256

@@ -1,5 +1,7 @@
 """Verdicts are measured: what is close enough is usable, what is not says why."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -58,7 +60,8 @@ def test_every_precision_gets_a_verdict(model):
     assert 0 < excess["float16"] < 0.01 * abs(verdict["float32"]["nats"])
     assert excess["int8"] < 0.05 * abs(verdict["float32"]["nats"])
     assert len(calibration.inputs) == len(model.settings.dilations)
-    assert calibration == calibrate(model, pieces_of(model)[::2])  # the others judge
+    seen = calibrate(model, pieces_of(model)[::2])  # the others judge
+    assert dataclasses.replace(calibration, fine=0) == seen
 
 
 def test_the_likelihood_is_that_of_the_model(model):
@@ -82,6 +85,23 @@ def test_a_model_that_needs_more_bits_is_refused_them(plain_model):
 
     assert verdict["int8"]["usable"] is False
     assert "nats a sample from float32" in verdict["int8"]["reason"]
+
+
+def test_layers_are_made_finer_only_where_it_helps(plain_model):
+    pieces = pieces_of(plain_model)
+    verdict, calibration = measure(plain_model, pieces)
+    assert (verdict["int8"]["usable"], calibration.fine) == (True, 0)
+
+    with torch.no_grad():  # a loud channel that says nothing hides the others
+        plain_model.input.weight *= 40
+        plain_model.stack.layers[0].gate.weight /= 40
+    verdict, calibration = measure(plain_model, pieces)
+    assert calibration.fine == 0  # what a factor does is in the weights
+
+    with torch.no_grad():
+        plain_model.output.weight *= 30
+    verdict, calibration = measure(plain_model, pieces)
+    assert calibration.fine > 0
 
 
 def test_weights_that_int8_cannot_hold_leave_the_others(plain_model):

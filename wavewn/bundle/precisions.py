@@ -23,14 +23,17 @@ class Calibration:
         inputs: Of each layer's input, one for each residual channel.
         skip: Of the rectified sum of skips.
         hidden: Of the rectified hidden layer.
+        fine: Leading layers whose inputs are given in two whole numbers; see engine/quantise.py.
 
     Raises:
-        ConfigError: A magnitude is not a positive number of sound size.
+        ConfigError: A magnitude is not a positive number of sound size, or there are not so many
+            layers.
     """
 
     inputs: tuple[tuple[float, ...], ...]
     skip: float
     hidden: float
+    fine: int = 0
 
     def __post_init__(self) -> None:
         for value in (self.skip, self.hidden, *(one for layer in self.inputs for one in layer)):
@@ -40,6 +43,11 @@ class Calibration:
                     f"a magnitude must be a number in {MAGNITUDES[0]:g} to {MAGNITUDES[1]:g}, "
                     f"got {value!r:.60}"
                 )
+        whole = isinstance(self.fine, int) and not isinstance(self.fine, bool)
+        if not whole or not 0 <= self.fine <= len(self.inputs):
+            raise ConfigError(
+                f"fine must be a number of layers in 0 to {len(self.inputs)}, got {self.fine!r:.60}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON holds."""
@@ -52,7 +60,7 @@ class Calibration:
         Raises:
             ConfigError: A key is missing or unknown, or a value is of another kind.
         """
-        keys = {"inputs", "skip", "hidden"}
+        keys = {"inputs", "skip", "hidden", "fine"}
         if not isinstance(stored, Mapping) or set(stored) != keys:
             raise ConfigError(f"expected the keys {', '.join(sorted(keys))}, got {stored!r:.60}")
         inputs = stored["inputs"]
@@ -61,7 +69,7 @@ class Calibration:
         ):
             raise ConfigError(f"inputs must be a list for each layer, got {inputs!r:.60}")
         layers = tuple(tuple(layer) for layer in inputs)
-        return Calibration(layers, stored["skip"], stored["hidden"])
+        return Calibration(layers, stored["skip"], stored["hidden"], stored["fine"])
 
 
 def calibration_of(config: Mapping[str, Any]) -> Calibration | None:

@@ -101,6 +101,7 @@ class PackedNetwork {
                 plain.scale = nb::cast<Vector>(entry[2], false).data();
                 plain.gain = nb::cast<Vector>(entry[3], false).data();
                 plain.is_signed = nb::cast<bool>(entry[4]);
+                plain.is_fine = nb::cast<bool>(entry[5]);
                 plain.inputs = static_cast<int>(matrix.shape(0));
                 plain.outputs = static_cast<int>(matrix.shape(1));
             }

@@ -53,7 +53,7 @@ std::int64_t lay_desk(const Network& net, Lane& lane, float* memory) {
     std::int64_t widest = 16 * net.predictor.vectors;
     widest = std::max<std::int64_t>(widest, 16 * net.pitch.vectors);
     std::int64_t inputs = std::max(net.taps * padded(net.residual, 16), net.gate_width);
-    inputs = std::max<std::int64_t>({inputs, net.skip, net.hidden});
+    inputs = std::max<std::int64_t>({inputs, net.skip, net.hidden});  // as floats: room for Fine
     for (int i = 0; i < net.mel_count; ++i) {
         const std::int64_t rows = net.mel_taps - 1 + FRAMES;
         desk.give(lane.mel_rows[i], rows * (i ? net.channels : net.bands));

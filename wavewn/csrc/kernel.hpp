@@ -249,13 +249,15 @@ INLINE void condition(const Network& net, const Lane& lane, int index, int row, 
 //     x    = x + W_res z + b_res,    skip = skip + W_skip z + b_skip
 //
 // in/out: carry [R + S], the ring; lane.slots goes on by one
-template <class P>
+//
+// G: precision of the gate, P: of the output
+template <class G, class P>
 INLINE void layer_step(const Network& net, int index, Lane* lanes, int count, int row, int t,
                        int side) {
     const Layer& layer = net.layers[index];
     const int R = net.residual, tap_width = padded(R, P::GROUP);
     const bool last = index + 1 == net.layer_count;
-    const typename P::Input* operand[MOST_LANES];
+    const typename G::Input* operand[MOST_LANES];
     const float* gate[MOST_LANES];
     typename Open<P>::Target opened[MOST_LANES];
     const typename P::Input* z[MOST_LANES];
@@ -264,15 +266,15 @@ INLINE void layer_step(const Network& net, int index, Lane* lanes, int count, in
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];
         auto& bench = lane.bench[side];
-        auto* const taps = reinterpret_cast<typename P::Input*>(bench.operand);
+        auto* const taps = reinterpret_cast<typename G::Input*>(bench.operand);
         float* const ring = lane.state + layer.ring;
         int slot = lane.slots[index];
         for (int k = 0; k + 1 < net.taps; ++k) {
-            prepare<P>(layer.gate, ring + std::int64_t(slot) * R, R, taps + k * tap_width);
+            prepare<G>(layer.gate, ring + std::int64_t(slot) * R, R, taps + k * tap_width);
             slot += layer.dilation;
             if (slot >= layer.rows) slot -= layer.rows;
         }
-        prepare<P>(layer.gate, lane.carry, R, taps + (net.taps - 1) * tap_width);
+        prepare<G>(layer.gate, lane.carry, R, taps + (net.taps - 1) * tap_width);
         if (layer.rows) {
             copy(ring + std::int64_t(lane.slots[index]) * R, lane.carry, R);
             if (++lane.slots[index] == layer.rows) lane.slots[index] = 0;
@@ -285,7 +287,7 @@ INLINE void layer_step(const Network& net, int index, Lane* lanes, int count, in
         bias[n] = layer.out.bias;
         out[n] = lane.carry + (last ? R : 0);
     }
-    multiply<P, Open<P>>(layer.gate, operand, gate, opened, count);
+    multiply<G, Open<P>>(layer.gate, operand, gate, opened, count);
     multiply<P, Add>(layer.out, z, bias, out, count);
 }
 
@@ -293,10 +295,13 @@ INLINE void layer_step(const Network& net, int index, Lane* lanes, int count, in
 template <class P>
 void layer_steps(const Network& net, int begin, int end, Lane* lanes, int count, int row, int t,
                  int side) {
-    if (count == 1)
-        for (int i = begin; i < end; ++i) layer_step<P>(net, i, lanes, 1, row, t, side);
-    else
-        for (int i = begin; i < end; ++i) layer_step<P>(net, i, lanes, count, row, t, side);
+    for (int i = begin; i < end; ++i)
+        if (net.layers[i].gate.is_fine)
+            layer_step<Fine<P>, P>(net, i, lanes, count, row, t, side);
+        else if (count == 1)
+            layer_step<P, P>(net, i, lanes, 1, row, t, side);
+        else
+            layer_step<P, P>(net, i, lanes, count, row, t, side);
 }
 
 // From the sums of skips to the parameters of the head.
@@ -388,8 +393,9 @@ void sample_step(const Network& net, Lane* lanes, int count, int row, int t, Rel
         carry[n] = lane.carry;
     }
     affine<F>(net.input, features, carry, count);
-    for (int n = 0; n < count; ++n)
-        for (int i = 0; i < net.skip; ++i) lanes[n].carry[net.residual + i] = 0;
+    for (int n = 0; n < count; ++n)  // with what pads the vectors: a sum of zeros, else of NaN
+        for (int i = 0; i <= net.skip + 15; i += 16)
+            store(lanes[n].carry + net.residual + i, all(0.0f));
     stack_step<P, U>(net, lanes, count, row, t, relay);
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];

@@ -72,6 +72,7 @@ struct Product {
     const std::int32_t* shift;  // [vectors * 16], int8 only: where the sums start
     const float* gain;          // [padded inputs], int8 only; repeats for every tap
     bool is_signed;             // int8 only
+    bool is_fine;               // int8 only: see Fine in products.hpp
 };
 
 struct Layer {

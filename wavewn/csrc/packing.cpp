@@ -80,6 +80,7 @@ void Packing::put(Product& product, const Plain& plain, const Sources& rows,
     product.outputs = plain.outputs;
     product.vectors = static_cast<int>(columns.size()) / 16;
     product.is_signed = plain.is_signed;
+    product.is_fine = plain.is_fine;
     const auto at = [&](auto* values) {
         return [values, &plain](int row, int column) {
             return values[static_cast<std::size_t>(row) * static_cast<std::size_t>(plain.outputs) +

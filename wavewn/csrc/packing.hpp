@@ -22,6 +22,7 @@ struct Plain {
     int inputs = 0, outputs = 0;
     const float* gain = nullptr;   // [inputs], with `whole`: from an input to its integer
     bool is_signed = true;         // with `whole`
+    bool is_fine = false;          // with `whole`
 };
 
 // Where each packed column or row comes from: an index of the plain matrix, or NOTHING.

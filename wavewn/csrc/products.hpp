@@ -45,7 +45,7 @@ struct Plain {
     static INLINE void flush(Sums&) {}
     static INLINE Sums start(const Product&, int, const float* init) { return load(init); }
     static INLINE Floats read(const Weight* w) { return load(w); }
-    static INLINE Floats spread(const Input* x) { return all(*x); }
+    static INLINE Floats spread(const Product&, const Input* x) { return all(*x); }
     static INLINE void meet(Sums& y, const Floats& w, const Floats& x) { y = y + w * x; }
     static INLINE Floats finish(const Product&, int, const Sums& y, const float*) { return y; }
 };
@@ -73,7 +73,7 @@ struct Half {
         return {load(init), no_halves()};
     }
     static INLINE Halves read(const Weight* w) { return load(w); }
-    static INLINE Halves spread(const Input* x) { return all(*x); }
+    static INLINE Halves spread(const Product&, const Input* x) { return all(*x); }
     static INLINE void meet(Sums& y, const Halves& w, const Halves& x) {
         y.part = fused(w, x, y.part);
     }
@@ -113,20 +113,23 @@ struct Whole {
     using Input = std::uint8_t;
     using Weight = std::int8_t;
     using Sums = Ints;
+    static constexpr std::int32_t RAISE = RAISED;
     static constexpr int GROUP = 4;
     static constexpr int CHUNK = 0;
     static constexpr int REGISTERS = 1;
     static INLINE void write(const Product& p, const Floats& x, int at, Input* to) {
         const float low = p.is_signed ? -127.0f : 0.0f, high = p.is_signed ? 127.0f : 255.0f;
         const std::int32_t raised = p.is_signed ? RAISED : 0;
-        const Ints whole = rounded(clamp(x * load(p.gain + at), low, high)) + all(raised);
+        put(rounded(clamp(x * load(p.gain + at), low, high)) + all(raised), to + at);
+    }
+    static INLINE void put(const Ints& whole, Input* to) {
 #if defined(__AVX512F__)
         const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)whole.part[0]);
-        std::memcpy(to + at, &bytes, 16);
+        std::memcpy(to, &bytes, 16);
 #else
         std::int32_t lane[16];
         store(lane, whole);
-        for (int i = 0; i < 16; ++i) to[at + i] = static_cast<Input>(lane[i]);
+        for (int i = 0; i < 16; ++i) to[i] = static_cast<Input>(lane[i]);
 #endif
     }
     static INLINE void flush(Sums&) {}
@@ -142,7 +145,7 @@ struct Whole {
 // Inputs as bytes without sign: signed ones are raised by 128, which `shift` takes back.
 struct Eight : Whole<128> {
     static INLINE __m512i read(const Weight* w) { return _mm512_loadu_si512(w); }
-    static INLINE __m512i spread(const Input* x) {
+    static INLINE __m512i spread(const Product&, const Input* x) {
         std::int32_t four;
         std::memcpy(&four, x, 4);
         return _mm512_set1_epi32(four);
@@ -161,7 +164,7 @@ struct EightOfAVX2 : Whole<0> {
         const auto from = reinterpret_cast<const __m256i*>(w);
         return {{_mm256_loadu_si256(from), _mm256_loadu_si256(from + 1)}};
     }
-    static INLINE __m256i spread(const Input* x) {
+    static INLINE __m256i spread(const Product&, const Input* x) {
         std::int32_t four;
         std::memcpy(&four, x, 4);
         return _mm256_set1_epi32(four);
@@ -195,7 +198,7 @@ struct EightUnsigned : EightOfAVX2 {
 #else
 struct Eight : Whole<128> {
     static INLINE const Weight* read(const Weight* w) { return w; }
-    static INLINE const Input* spread(const Input* x) { return x; }
+    static INLINE const Input* spread(const Product&, const Input* x) { return x; }
     static INLINE void meet(Sums& y, const Weight* w, const Input* x) {
         std::int32_t lane[16];
         store(lane, y);
@@ -207,6 +210,53 @@ struct Eight : Whole<128> {
 };
 using EightUnsigned = Eight;
 #endif
+
+// An input in two numbers that share one pass over the weights: q = round(s), r = round(128 (s - q))
+// with s = gain * input; y = (float(sum of q w) + float(sum of r w) / 128) * scale + init. The second
+// numbers lie behind all the first ones and the sixteen that `write` may spill.
+template <class P>
+struct FineOf : P {
+    static constexpr int REGISTERS = 2;
+    struct Sums {
+        typename P::Sums coarse, rest;
+    };
+    struct Pair {
+        decltype(P::spread(Product(), nullptr)) coarse, rest;
+    };
+    static INLINE void write(const Product& p, const Floats& x, int at, typename P::Input* to) {
+        const Floats scaled = x * load(p.gain + at);
+        const Floats whole = converted(rounded(clamp(scaled, -127.0f, 127.0f)));
+        P::put(rounded(whole) + all(P::RAISE), to + at);
+        const Floats rest = clamp((scaled - whole) * all(128.0f), -127.0f, 127.0f);
+        P::put(rounded(rest) + all(P::RAISE), to + p.inputs + 16 + at);
+    }
+    static INLINE void flush(Sums&) {}
+    static INLINE Sums start(const Product& p, int vector, const float* init) {
+        return {P::start(p, vector, init), P::start(p, vector, init)};
+    }
+    static INLINE Pair spread(const Product& p, const typename P::Input* x) {
+        return {P::spread(p, x), P::spread(p, x + p.inputs + 16)};
+    }
+    template <class Weight>
+    static INLINE void meet(Sums& y, const Weight& w, const Pair& x) {
+        P::meet(y.coarse, w, x.coarse);
+        P::meet(y.rest, w, x.rest);
+    }
+    static INLINE Floats finish(const Product& p, int vector, const Sums& y, const float* init) {
+        const Floats whole = converted(y.coarse) + converted(y.rest) * all(1.0f / 128);
+        return whole * load(p.scale + 16 * vector) + load(init);
+    }
+};
+template <class P>
+struct FineOrPlain {
+    using Type = P;
+};
+template <>
+struct FineOrPlain<Eight> {
+    using Type = FineOf<Eight>;
+};
+template <class P>
+using Fine = typename FineOrPlain<P>::Type;
 
 // What becomes of the results of a block: V vectors of row n, `first` of them before.
 
@@ -266,7 +316,7 @@ __attribute__((noinline)) void multiply_block(const Product& p, int first,
                     const auto weight = P::read(w + v * 16 * P::GROUP);
 #pragma GCC unroll 4
                     for (int n = 0; n < N; ++n)
-                        P::meet(sums[n][v], weight, P::spread(x[n] + k * P::GROUP));
+                        P::meet(sums[n][v], weight, P::spread(p, x[n] + k * P::GROUP));
                 }
             w += V * 16 * P::GROUP;
             if constexpr (P::CHUNK > 0)

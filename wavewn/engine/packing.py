@@ -125,7 +125,7 @@ def _products(
     """Name every product of the network, as the kernel asks for them.
 
     Returns:
-        (matrix, bias), and for int8 (matrix, bias, scale, gain, signed).
+        (matrix, bias), and for int8 (matrix, bias, scale, gain, signed, fine).
     """
     frames = {f"mel.{i}": conv for i, conv in enumerate(weights.mel)}
     frames |= {"projection": weights.projection, "input": weights.input}
@@ -147,7 +147,7 @@ def _products(
         assert calibration is not None, "the constructor asks for it"
         for name, whole in quantise_wavenet(weights, calibration).items():
             parts = _array(whole.matrix), found[name][1], _array(whole.scale), _array(whole.gain)
-            found[name] = (*parts, whole.signed)
+            found[name] = (*parts, whole.signed, whole.fine)
     return found
 
 

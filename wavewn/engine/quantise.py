@@ -8,6 +8,17 @@ or, behind a rectifier, in 0 .. 255, with one fixed `gain` for each input. The s
 step of each input is folded into its row before the weights are rounded, so that a loud channel
 does not cost the quiet ones their bits.
 
+The inputs of the gates in the first layers may need more than eight bits: those of a mu-law model
+are small differences on top of a loud signal. Such a `fine` product takes two numbers for an input,
+which share one pass over the weights:
+
+    s    = x * gain
+    q    = clamp(round(s)),  r = clamp(round((s - q) * 128))
+    y    = (float(sum of q w) + float(sum of r w) / 128) * scale + init
+
+2026-11-22, a mu-law model of R = 64 and 18 layers, nats above float32: 0.051 without, 0.0041 with
+three fine layers, 0.0028 with four, 0.0011 with all.
+
 Only the products of the samples' stack are quantised: gates, outputs of layers, hidden, output.
 What runs once a frame, the input layer, the residual x, the sum of skips and the head stay float32.
 Each step is float32 and rounded on its own, so every machine gives the same bits.
@@ -19,7 +30,7 @@ arXiv:2211.10438, for steps that move into the weights; Colbert et al. 2023, "A2
 arXiv:2308.13504, for the bound on a sum.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +41,7 @@ from wavewn.errors import EngineError
 
 WEIGHT = 127
 SIGNED, UNSIGNED = 127, 255  # largest inputs
+FINER = 128  # steps of the second number in one of the first
 FAINTEST = 1e-30  # step of a weight that counts; below are denormal numbers, which kernels flush
 ACCUMULATOR = 2**31 - 1
 PAIR = 128  # largest |w| + |w'| for which vpmaddubsw cannot saturate: 255 * 128 < 2^15
@@ -44,12 +56,14 @@ class Quantised:
         scale: float32 [outputs], from a sum to its value.
         gain: float32 [inputs], from an input to its whole number.
         signed: Whether inputs lie in -127 .. 127, not in 0 .. 255.
+        fine: Whether an input is two numbers.
     """
 
     matrix: Tensor
     scale: Tensor
     gain: Tensor
     signed: bool
+    fine: bool = False
 
 
 def quantise(matrix: Tensor, largest: Tensor, signed: bool, name: str = "matrix") -> Quantised:
@@ -102,7 +116,8 @@ def quantise_wavenet(weights: WaveNetWeights, calibration: Calibration) -> dict[
     products = {}
     for i, layer in enumerate(weights.layers):
         largest = torch.tensor(calibration.inputs[i]).repeat(taps)
-        products[f"layers.{i}.gate"] = quantise(layer.gate, largest, True, f"layers.{i}.gate")
+        gate = quantise(layer.gate, largest, True, f"layers.{i}.gate")
+        products[f"layers.{i}.gate"] = replace(gate, fine=i < calibration.fine)
         # |z| < 1
         products[f"layers.{i}.out"] = quantise(
             layer.out.matrix, torch.ones(R), True, f"layers.{i}.out"

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wavewn.engine.quantise import SIGNED, UNSIGNED, Calibration, Quantised, quantise_wavenet
+from wavewn.engine.quantise import FINER, SIGNED, UNSIGNED, Calibration, Quantised, quantise_wavenet
 from wavewn.engine.weights import WaveNetWeights
 from wavewn.nn.upsample import upsample_linear
 
@@ -68,8 +68,13 @@ def whole_numbers(x: Tensor, product: Quantised) -> Tensor:
 
 def int8_product(x: Tensor, product: Quantised, init: Tensor) -> Tensor:
     """[..., inputs] to [..., outputs]; float64 holds every sum exactly."""
-    sums = whole_numbers(x, product).double() @ product.matrix.double()
-    return sums.float() * product.scale + init
+    whole = whole_numbers(x, product)
+    matrix = product.matrix.double()
+    sums = (whole.double() @ matrix).float()
+    if product.fine:
+        rest = ((x * product.gain - whole) * FINER).round().clamp(-SIGNED, SIGNED)
+        sums += (rest.double() @ matrix).float() / FINER
+    return sums * product.scale + init
 
 
 def half_product(x: Tensor, matrix: Tensor, init: Tensor) -> Tensor:
