@@ -79,6 +79,7 @@ class Matrices {
             return plain;
         }
         plain.is_signed = name.rfind("layers.", 0) == 0;
+        plain.is_fine = name == "layers.0.gate" || name == "layers.2.gate";
         whole_.clear();
         for (std::size_t i = 0; i < size; ++i)
             whole_.push_back(static_cast<std::int8_t>(127 * numbers_.next()));
