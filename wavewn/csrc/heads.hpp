@@ -77,7 +77,8 @@ inline float sample(const Network& net, const float* parameters, const float* no
     }
     const float log_scale = mean[net.components + component];
     const float least = net.log_scale_min;
-    const float scale = static_cast<float>(exp(log_scale < least ? least : log_scale));
+    const double exponent = log_scale < least ? least : log_scale;
+    const float scale = static_cast<float>(exp(exponent));
     return bounded(mean[component] + temperature * scale * noise[0]);
 }
 

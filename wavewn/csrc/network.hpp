@@ -10,10 +10,12 @@
 //
 //     network.hpp    what a packed network is, and what one stream's desk holds (this file)
 //     vectors.hpp    sixteen floats, on every machine the same sixteen; 2^x; rounding
-//     products.hpp   y = x @ matrix + bias for each precision: the hot loop
+//     precisions.hpp how weights and inputs meet in float32, float16 and int8
+//     products.hpp   y = x @ matrix + bias for each of them: the hot loop
 //     heads.hpp      from the head's parameters and noise to a level
 //     prediction.hpp linear and long-term prediction from the mel
-//     kernel.hpp     frames, layers, samples: the network itself
+//     frames.hpp     what happens once a frame
+//     kernel.hpp     samples and layers: the network itself
 //     kernel_*.cpp   kernel.hpp compiled once for each instruction set
 //     packing.cpp    from plain matrices to the arena
 //     assembly.cpp   which matrices there are, and their order
