@@ -68,6 +68,8 @@ def test_all_verbs_are_shown():
         "train",
         "export",
         "synth",
+        "stream",
+        "bench",
         "evaluate",
         "doctor",
         "inspect",
