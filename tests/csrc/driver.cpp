@@ -1,6 +1,6 @@
 // Runs the engine without Python, on every instruction set that this machine has, and holds it to
 // the equalities of its contract: chunks, company, threads and the caller's rounding change no bit,
-// and int8 has the same bits on every set.
+// and int8 has the same bits on every set. What AVX512-FP16 computes is run in imitation.
 //
 //     driver            prints a line a run: shape, precision, instruction set, digest of the output
 //     driver --threads  many calls at once, and calls that use several threads: for ThreadSanitizer
@@ -10,6 +10,7 @@
 // in a float.
 
 #include <cfenv>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <iterator>
@@ -23,6 +24,12 @@
 
 using namespace wavewn;
 using driver::Numbers;
+
+#if defined(HAS_FLOAT16)
+namespace wavewn::imitated_fp16 {
+extern const Kernel kernels[3];
+}
+#endif
 
 namespace {
 
@@ -174,6 +181,33 @@ void compare_everything() {
         }
 }
 
+#if defined(HAS_FLOAT16)
+// Inputs round to 2^-11 of themselves, and so does every sum of up to 32 products.
+constexpr float IMITATED = 1e-2f;
+
+void compare_imitated() {
+    for (const auto& shape : driver::shapes()) {
+        const std::string name = shape.name + ", float16, imitated";
+        const auto model = driver::make(shape, Precision::float16, "imitated-fp16");
+        const auto rounded = driver::make(shape, Precision::float16, "portable");
+        const Kernel& kernel = imitated_fp16::kernels[1];
+        const Output all = play(model, kernel, 0, BATCH, LENGTH, 1);
+        const Output other = play(rounded, portable::kernels[1], 0, BATCH, LENGTH, 1);
+        expect(play(model, kernel, 0, BATCH, 3, 1) == all, name + ": chunks");
+        expect(play(model, kernel, 1, 1, LENGTH, 1) == row_of(all, 1), name + ": a row alone");
+        float most = 0;  // of the first sample: later ones hear other samples
+        for (int row = 0; row < BATCH; ++row)
+            for (int i = 0; i < model.network.parameter_count; ++i) {
+                const std::size_t at = whole(row) * all.parameters.size() / BATCH + whole(i);
+                const float apart = all.parameters[at] - other.parameters[at];
+                most = std::fmax(most, std::fabs(apart));
+            }
+        std::printf("%s: %g from float32 products\n", name.c_str(), static_cast<double>(most));
+        expect(most > 0 && most < IMITATED, name + ": too far from float32 products");
+    }
+}
+#endif
+
 void call_from_many_threads() {
     for (const auto& shape : driver::shapes()) {
         const auto model = driver::make(shape, Precision::float32, "portable");
@@ -197,9 +231,12 @@ void call_from_many_threads() {
 int main(int count, char** words) {
     if (count == 2 && std::string(words[1]) == "--threads")
         call_from_many_threads();
-    else if (count == 1)
+    else if (count == 1) {
         compare_everything();
-    else
+#if defined(HAS_FLOAT16)
+        compare_imitated();
+#endif
+    } else
         return std::fprintf(stderr, "usage: driver [--threads]\n"), 2;
     return failures == 0 ? 0 : 1;
 }
