@@ -95,14 +95,16 @@ def draw_noise(
     if (streams > _LOW).any():
         raise StateError(f"a stream id must lie in 0 to 2**32 - 1, got {stream.tolist()}")
     noise = np.empty((len(seeds), samples, len(kinds)), dtype=np.float32)
-    key = (seeds & _LOW, seeds >> _32)
+    key = (seeds[:, None] & _LOW, seeds[:, None] >> _32)
+    streams = streams[:, None]
+    draws: Words = np.arange(len(kinds)).astype(np.uint64)[:, None]
     for begin in range(0, samples, _BLOCK):
         count = min(_BLOCK, samples - begin)
-        where: Words = positions + np.arange(begin, begin + count).astype(np.uint64)
+        where: Words = (positions + np.arange(begin, begin + count).astype(np.uint64))[:, None]
+        words = philox((where & _LOW, where >> _32, streams, draws), key)  # [batch, draws, count]
         for draw, kind in enumerate(kinds):
-            index = np.full_like(where, draw)
-            words = philox((where & _LOW, where >> _32, streams, index), key)
-            noise[:, begin : begin + count, draw] = _transform(kind, words)
+            own = words[0][:, draw], words[1][:, draw], words[2][:, draw], words[3][:, draw]
+            noise[:, begin : begin + count, draw] = _transform(kind, own)
     return torch.from_numpy(noise).to(seed.device)
 
 
