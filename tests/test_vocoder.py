@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import wavewn
-from wavewn.audio.mel import MelSpec
+from wavewn.audio.mel import MelSpec, noise_levels
 from wavewn.bundle import save_bundle
 from wavewn.config import Condition, WaveNetConfig
 from wavewn.errors import BundleError, EngineError, MelError
@@ -120,6 +120,17 @@ def test_impossible_lengths_are_refused(vocoder, mel, lengths):
 def test_whole_numbers_are_no_mel_with_lengths_either(vocoder, mel):
     with pytest.raises(MelError, match="floating point"):
         vocoder.synthesize(mel.long(), lengths=[3])
+
+
+def test_the_first_push_finds_all_made(vocoder, mel):
+    noise_levels.cache_clear()
+    stream = vocoder.stream()
+    before = noise_levels.cache_info().misses
+
+    stream.push(mel[..., :2])
+
+    assert before == 1
+    assert noise_levels.cache_info().misses == 1
 
 
 def test_a_stream_checks_what_is_pushed(vocoder, mel):

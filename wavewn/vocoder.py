@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavewn.audio.mel import MelSpec, check_mel, mel_spectrogram, prepare_audio
+from wavewn.audio.mel import MelSpec, check_mel, mel_spectrogram, noise_levels, prepare_audio
 from wavewn.bundle import Bundle, load_bundle, load_checkpoint
 from wavewn.bundle.precisions import calibration_of
 from wavewn.engine.call import Engine
@@ -149,6 +149,7 @@ class Vocoder:
         Other arguments and errors are those of `synthesize`. What is pushed is checked in the
         same way, push by push.
         """
+        noise_levels(self.mel_spec)  # what the checks go by, kept; the first push would wait for it
         return Stream(
             self.engine,
             batch,
