@@ -25,6 +25,9 @@
 using namespace wavewn;
 using driver::Numbers;
 
+namespace wavewn::imitated_amx {
+extern const Kernel kernels[3];
+}
 #if defined(HAS_FLOAT16)
 namespace wavewn::imitated_fp16 {
 extern const Kernel kernels[3];
@@ -145,6 +148,7 @@ Output row_of(const Output& batch, int row) {
 const Kernel* kernels_of(InstructionSet set) {
     switch (set) {
         case InstructionSet::avx512_fp16: return avx512_fp16::kernels;
+        case InstructionSet::amx: return amx::kernels;
         case InstructionSet::avx512: return avx512::kernels;
         case InstructionSet::avx2: return avx2::kernels;
         case InstructionSet::portable: return portable::kernels;
@@ -179,6 +183,18 @@ void compare_everything() {
                 digest_before = digest;
             }
         }
+}
+
+// Lanes enough for tiles, and one that is alone.
+void compare_tiles() {
+    for (const auto& shape : driver::shapes()) {
+        const auto model = driver::make(shape, Precision::int8, "amx");
+        const Output all = play(model, imitated_amx::kernels[2], 0, BATCH, LENGTH, 1);
+        const Output plain = play(model, portable::kernels[2], 0, BATCH, LENGTH, 1);
+        expect(all == plain, shape.name + ", int8, imitated tiles: not the bits of the portable set");
+        expect(play(model, imitated_amx::kernels[2], 2, 1, 4, 1) == row_of(all, 2),
+               shape.name + ", int8, imitated tiles: a row alone");
+    }
 }
 
 #if defined(HAS_FLOAT16)
@@ -233,6 +249,7 @@ int main(int count, char** words) {
         call_from_many_threads();
     else if (count == 1) {
         compare_everything();
+        compare_tiles();
 #if defined(HAS_FLOAT16)
         compare_imitated();
 #endif

@@ -46,6 +46,7 @@ std::vector<std::pair<std::string, std::string>> instruction_sets() {
 
 const Kernel* kernels_of(const std::string& set) {
     if (set == "avx512-fp16") return avx512_fp16::kernels;
+    if (set == "amx") return amx::kernels;
     if (set == "avx512") return avx512::kernels;
     if (set == "avx2") return avx2::kernels;
     return set == "portable" ? portable::kernels : nullptr;

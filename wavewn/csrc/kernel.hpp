@@ -278,6 +278,8 @@ void frame_step(const Network& net, Lane* lanes, int count, int row, Relay* rela
 // See `Kernel::lead`. P: signed inputs, U: rectified inputs, F: what stays in float32.
 template <class P, class U, class F>
 void lead(const Network& net, Lane* lanes, int count, int frames, Relay* relay) {
+    constexpr bool in_tiles = TILES && P::IN_TILES;
+    if (in_tiles && count >= LEAST_TILE_ROWS) open_tiles(count);
     for (int n = 0; n < count; ++n) take_up(net, lanes[n]);
     const bool learned = net.upsampling == Upsampling::transposed;
     if (net.upsampling == Upsampling::linear) project_frames<F>(net, lanes, count, 0, 1);
@@ -309,6 +311,7 @@ void lead(const Network& net, Lane* lanes, int count, int frames, Relay* relay) 
         }
     }
     for (int n = 0; n < count; ++n) lay_down(net, lanes[n]);
+    if (in_tiles && count >= LEAST_TILE_ROWS) close_tiles();
     if (relay != nullptr) __atomic_store_n(&relay->there, -1, __ATOMIC_RELEASE);
 }
 

@@ -11,6 +11,7 @@
 //     network.hpp    what a packed network is, and what one stream's desk holds (this file)
 //     vectors.hpp    sixteen floats, on every machine the same sixteen; 2^x; rounding
 //     precisions.hpp how weights and inputs meet in float32, float16 and int8
+//     tiles.hpp      int8 of many lanes in the tiles of AMX
 //     products.hpp   y = x @ matrix + bias for each of them: the hot loop
 //     heads.hpp      from the head's parameters and noise to a level
 //     prediction.hpp linear and long-term prediction from the mel
@@ -184,6 +185,7 @@ namespace portable { extern const Kernel kernels[3] __attribute__((weak)); }
 namespace avx2 { extern const Kernel kernels[3] __attribute__((weak)); }
 namespace avx512 { extern const Kernel kernels[3] __attribute__((weak)); }
 namespace avx512_fp16 { extern const Kernel kernels[3] __attribute__((weak)); }
+namespace amx { extern const Kernel kernels[3] __attribute__((weak)); }
 
 // Set the offsets of a stream's memory, in floats, as engine/weights.py lays it out: every entry
 // begins at a multiple of 16.

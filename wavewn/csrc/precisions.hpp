@@ -24,6 +24,7 @@ struct Plain {
     static constexpr int GROUP = 1;      // inputs that meet a vector of outputs at once
     static constexpr int CHUNK = 0;      // groups after which sums are `flush`ed; 0: never
     static constexpr int REGISTERS = 1;  // of a vector's sums
+    static constexpr bool IN_TILES = false;  // whether AMX can do it
     static INLINE void write(const Product&, const Floats& x, int at, Input* to) {
         store(to + at, x);
     }
@@ -51,6 +52,7 @@ struct Half {
     static constexpr int GROUP = 1;
     static constexpr int CHUNK = 32;
     static constexpr int REGISTERS = 2;
+    static constexpr bool IN_TILES = false;
     static INLINE void write(const Product&, const Floats& x, int at, Input* to) {
         store(to + at, halves(x));
     }
@@ -102,6 +104,7 @@ struct Whole {
     static constexpr int GROUP = 4;
     static constexpr int CHUNK = 0;
     static constexpr int REGISTERS = 1;
+    static constexpr bool IN_TILES = RAISED != 0;
     static INLINE void write(const Product& p, const Floats& x, int at, Input* to) {
         const float low = p.is_signed ? -127.0f : 0.0f, high = p.is_signed ? 127.0f : 255.0f;
         const std::int32_t raised = p.is_signed ? RAISED : 0;
@@ -202,6 +205,7 @@ using EightUnsigned = Eight;
 template <class P>
 struct FineOf : P {
     static constexpr int REGISTERS = 2;
+    static constexpr bool IN_TILES = false;
     struct Sums {
         typename P::Sums coarse, rest;
     };

@@ -9,6 +9,7 @@
 
 #include "network.hpp"
 #include "precisions.hpp"
+#include "tiles.hpp"
 #include "vectors.hpp"
 
 namespace wavewn {
@@ -127,6 +128,12 @@ INLINE void multiply_lanes(const Product& p, const typename P::Input* const* x,
 template <class P, class Use, class Pointer>
 INLINE void multiply(const Product& p, const typename P::Input* const* x,
                      const float* const* init, Pointer const* y, int rows) {
+    if constexpr (TILES && P::IN_TILES)
+        if (rows >= LEAST_TILE_ROWS) {
+            // Room lays desks one after another, and lanes of a call are neighbours.
+            multiply_by_tiles(p, x[0], x[1] - x[0], init, Use{y}, rows);
+            return;
+        }
     int n = 0;
     for (; n + 4 <= rows; n += 4) multiply_lanes<P, 4>(p, x + n, init + n, Use{y + n});
     for (; n < rows; ++n) multiply_lanes<P, 1>(p, x + n, init + n, Use{y + n});

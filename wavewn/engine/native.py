@@ -26,6 +26,7 @@ from wavewn.models.heads import make_head
 from wavewn.noise import draw_noise
 from wavewn.state import StreamState
 
+BY_NAME = ("amx",)  # never taken by "auto": has run in imitation alone (tests/csrc)
 FRAMES_A_CALL = 16  # where somebody wants to hear of progress
 
 
@@ -198,9 +199,14 @@ class NativeEngine:
 def _choose_set(wanted: str) -> str:
     sets = instruction_sets()
     if wanted == "auto":
-        return next(name for name, reason in sets.items() if not reason)
+        return next(name for name, reason in sets.items() if not reason and name not in BY_NAME)
     if wanted not in sets:
         raise EngineError(f"instruction_set must be auto or one of {', '.join(sets)}, got {wanted}")
     if sets[wanted]:
         raise EngineError(f"instruction set {wanted} cannot run here: {sets[wanted]}")
+    if wanted == "amx":
+        from wavewn import _native
+
+        if refusal := _native.request_amx():
+            raise EngineError(f"{refusal}; take avx512 or auto")
     return wanted
