@@ -154,6 +154,18 @@ def json_lines(rows: "Sequence[Result | Latency]", machine: dict[str, object]) -
     return "\n".join(json.dumps(dataclasses.asdict(row) | machine) for row in rows)
 
 
+def who(row: "Result | Latency") -> tuple[str, ...]:
+    """Name what was measured, under `COLUMNS`."""
+    return (
+        row.shape,
+        row.engine,
+        row.precision,
+        row.instruction_set or "-",
+        str(row.threads),
+        str(row.streams),
+    )
+
+
 def race_table(rows: "Sequence[Result]") -> str:
     """Write results for people; real time is at the model's own rate, of the shapes 16 kHz."""
     baselines = [row for row in rows if row.engine in ("reference", "numba", "onnxruntime")]
@@ -161,12 +173,7 @@ def race_table(rows: "Sequence[Result]") -> str:
     head = [*COLUMNS, "samples/s", "real time", "24 kHz", "of bound", "spread", "baseline"]
     lines = [
         (
-            row.shape,
-            row.engine,
-            row.precision,
-            row.instruction_set or "-",
-            str(row.threads),
-            str(row.streams),
+            *who(row),
             f"{row.samples_per_s:,.0f}",
             f"x {1 / row.rtf:.2f}",
             "-" if row.rtf_24k is None else f"x {1 / row.rtf_24k:.2f}",
@@ -184,12 +191,7 @@ def latency_table(rows: "Sequence[Latency]") -> str:
     head = [*COLUMNS, "frame ms", "call ms", "worst", "kernel ms", "worst", "calls"]
     lines = [
         (
-            row.shape,
-            row.engine,
-            row.precision,
-            row.instruction_set or "-",
-            str(row.threads),
-            str(row.streams),
+            *who(row),
             f"{row.frame_ms:.2f}",
             f"{row.call_ms:.3f}",
             f"{row.call_worst_ms:.3f}",

@@ -38,31 +38,33 @@ INLINE bool finite(const float* x, int count) {
 // Rings of a state row are read oldest row first: row `number` lies in slot number mod rows.
 inline void read_ring(const float* ring, int rows, int width, std::int64_t number, float* to) {
     for (int i = 0; i < rows; ++i)
-        std::memcpy(to + std::int64_t(i) * width, ring + (number + i) % rows * width,
-                    sizeof(float) * static_cast<std::size_t>(width));
+        copy(to + std::int64_t(i) * width, ring + (number + i) % rows * width, width);
 }
 inline void write_ring(float* ring, int rows, int width, std::int64_t number, const float* from) {
     for (int i = 0; i < rows; ++i)
-        std::memcpy(ring + (number + i) % rows * width, from + std::int64_t(i) * width,
-                    sizeof(float) * static_cast<std::size_t>(width));
+        copy(ring + (number + i) % rows * width, from + std::int64_t(i) * width, width);
 }
 
 inline int width_of_mel(const Network& net, int layer) {
     return layer ? net.channels : net.bands;
 }
 
+// How many levels and residuals a stream remembers.
+inline int levels_kept(const Network& net) { return net.order ? net.order : 1; }
+inline int residuals_kept(const Network& net) { return net.longest ? net.longest : 1; }
+
 inline void take_up(const Network& net, Lane& lane) {
     const std::int64_t number = lane.clock / net.hop + lane.ahead;
     for (int i = 0; i < net.mel_count; ++i)
         read_ring(lane.state + net.mel_rings[i], net.mel_taps - 1, width_of_mel(net, i), number,
                   lane.mel_rows[i]);
-    std::memcpy(lane.heard, lane.state + net.condition, sizeof(float) * std::size_t(net.channels));
-    const int past = net.order ? net.order : 1;
+    copy(lane.heard, lane.state + net.condition, net.channels);
+    const int past = levels_kept(net);
     for (int i = 0; i < past + net.hop + 16; ++i) lane.levels[i] = 0;
     read_ring(lane.state + net.level, past, 1, lane.clock, lane.levels);
     lane.decoded = decode(net, lane.levels[past - 1]);
     if (net.order) {
-        const int longest = net.longest ? net.longest : 1;
+        const int longest = residuals_kept(net);
         for (int i = 0; i < longest + net.hop + 16; ++i) lane.residuals[i] = 0;
         read_ring(lane.state + net.residual_ring, longest, 1, lane.clock, lane.residuals);
     }
@@ -77,10 +79,10 @@ inline void lay_down(const Network& net, Lane& lane) {
     for (int i = 0; i < net.mel_count; ++i)
         write_ring(lane.state + net.mel_rings[i], net.mel_taps - 1, width_of_mel(net, i), number,
                    lane.mel_rows[i]);
-    std::memcpy(lane.state + net.condition, lane.heard, sizeof(float) * std::size_t(net.channels));
-    write_ring(lane.state + net.level, net.order ? net.order : 1, 1, lane.clock, lane.levels);
+    copy(lane.state + net.condition, lane.heard, net.channels);
+    write_ring(lane.state + net.level, levels_kept(net), 1, lane.clock, lane.levels);
     if (net.order)
-        write_ring(lane.state + net.residual_ring, net.longest ? net.longest : 1, 1, lane.clock,
+        write_ring(lane.state + net.residual_ring, residuals_kept(net), 1, lane.clock,
                    lane.residuals);
     lane.state[net.ahead] = static_cast<float>(lane.ahead);
 }

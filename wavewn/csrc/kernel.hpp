@@ -200,7 +200,7 @@ void stack_step(const Network& net, Lane* lanes, int count, int row, int t, Rela
 // One sample of all lanes: level t of the frame whose gates are row `row`.
 template <class P, class U, class F>
 void sample_step(const Network& net, Lane* lanes, int count, int row, int t, Relay* relay) {
-    const int past = net.order ? net.order : 1, longest = net.longest ? net.longest : 1;
+    const int past = levels_kept(net), longest = residuals_kept(net);
     const float* features[MOST_LANES];
     float* carry[MOST_LANES];
     float location[MOST_LANES], prediction[MOST_LANES];
@@ -236,8 +236,8 @@ void sample_step(const Network& net, Lane* lanes, int count, int row, int t, Rel
             continue;
         }
         if (lane.parameters != nullptr)
-            std::memcpy(lane.parameters + lane.samples * net.parameter_count, lane.answer,
-                        sizeof(float) * static_cast<std::size_t>(net.parameter_count));
+            copy(lane.parameters + lane.samples * net.parameter_count, lane.answer,
+                 net.parameter_count);
         const float level = lane.forced != nullptr
                                 ? lane.forced[lane.samples]
                                 : sample(net, lane.answer, lane.noise + lane.samples * net.draws,
@@ -264,7 +264,7 @@ void frame_step(const Network& net, Lane* lanes, int count, int row, Relay* rela
             project_samples<F>(net, lanes, count, t, net.hop - t < SAMPLES ? net.hop - t : SAMPLES);
         sample_step<P, U, F>(net, lanes, count, row, t, relay);
     }
-    const int past = net.order ? net.order : 1, longest = net.longest ? net.longest : 1;
+    const int past = levels_kept(net), longest = residuals_kept(net);
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];
         std::memmove(lane.levels, lane.levels + net.hop, sizeof(float) * std::size_t(past));
@@ -299,15 +299,11 @@ void lead(const Network& net, Lane* lanes, int count, int frames, Relay* relay) 
                          sizeof(float) * std::size_t(due) * std::size_t(net.channels));
         if (!learned) project_frames<F>(net, lanes, count, 1, due);
         for (int f = 1; f <= due; ++f) frame_step<P, U, F>(net, lanes, count, f, relay);
-        const std::size_t width = sizeof(float) * std::size_t(net.channels);
-        const std::size_t gates = sizeof(float) * std::size_t(net.layer_count) *
-                                  std::size_t(net.gate_width);
+        const int width = net.layer_count * net.gate_width;
         for (int n = 0; n < count; ++n) {
-            std::memcpy(lanes[n].heard, lanes[n].heard + due * net.channels, width);
+            copy(lanes[n].heard, lanes[n].heard + due * net.channels, net.channels);
             if (net.upsampling == Upsampling::linear)
-                std::memcpy(lanes[n].gates,
-                            lanes[n].gates + std::int64_t(due) * net.layer_count * net.gate_width,
-                            gates);
+                copy(lanes[n].gates, lanes[n].gates + std::int64_t(due) * width, width);
         }
     }
     for (int n = 0; n < count; ++n) lay_down(net, lanes[n]);

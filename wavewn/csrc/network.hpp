@@ -43,11 +43,9 @@
 
 namespace wavewn {
 
-constexpr int LANE_FLOATS = 16;   // of a vector, on every instruction set
 constexpr int BLOCK_VECTORS = 8;  // outputs that a pass over the inputs makes at most, in vectors
 constexpr int FRAMES = 4;         // mel frames that are heard at once
 constexpr int SAMPLES = 8;        // samples whose conditions are projected at once
-constexpr int ARENA_VERSION = 1;  // of the packed weights
 
 enum class Precision : int { float32, float16, int8 };
 enum class HeadKind : int { mu_law, mixture, gaussian };
@@ -67,7 +65,6 @@ constexpr int padded(int count, int multiple) {
 // are signed, else 0 to 255.
 struct Product {
     int inputs;   // as the operand has them: in int8 a multiple of four
-    int outputs;  // as the caller sees them
     int vectors;  // padded outputs / 16
     const void* weights;
     const float* bias;          // [vectors * 16]

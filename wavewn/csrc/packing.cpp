@@ -77,7 +77,6 @@ Memory aligned(std::size_t bytes) {
 void Packing::put(Product& product, const Plain& plain, const Sources& rows,
                   const Sources& columns) {
     product.inputs = static_cast<int>(rows.size());
-    product.outputs = plain.outputs;
     product.vectors = static_cast<int>(columns.size()) / 16;
     product.is_signed = plain.is_signed;
     product.is_fine = plain.is_fine;
