@@ -1,36 +1,10 @@
-"""Settings of the models: frozen dataclasses, checked once where they are made.
+"""Settings of WaveNet."""
 
-A `kind` field tells the members of a union apart in YAML and JSON; it is passed by name only, so
-that `MuLaw(64)` has 64 classes. The recipe that composes these with a `MelSpec` and the trainer's
-settings lives in `training/recipe.py`, because it needs rooms above this one.
-"""
-
-import dataclasses
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Literal
 
+from wavewn.config.checks import check_at_least, check_finite
 from wavewn.errors import ConfigError
-
-
-def check_at_least(owner: object, minimum: int, *names: str) -> None:
-    """Raise ConfigError unless each named attribute of `owner` is at least `minimum`."""
-    for name in names:
-        value = getattr(owner, name)
-        if value < minimum:
-            raise ConfigError(
-                f"{type(owner).__name__}.{name} must be at least {minimum}, got {value}"
-            )
-
-
-def check_finite(owner: object, *names: str) -> None:
-    """Raise ConfigError unless each named attribute of `owner` is a finite number."""
-    for name in names:
-        value = getattr(owner, name)
-        if not math.isfinite(value):
-            raise ConfigError(f"{type(owner).__name__}.{name} must be finite, got {value}")
 
 
 @dataclass(frozen=True)
@@ -185,50 +159,3 @@ class WaveNetConfig:
     def dilations(self) -> tuple[int, ...]:
         """Distance between two taps of each layer, in samples."""
         return tuple(2**i for i in range(self.layers_per_cycle)) * self.cycles
-
-
-def wavenet_config(values: Mapping[str, Any]) -> WaveNetConfig:
-    """Read a WaveNet's settings from plain values, as JSON and `dataclasses.asdict` give them.
-
-    What is missing takes its default.
-
-    Raises:
-        ConfigError: A key is unknown, or a value is of the wrong type or impossible.
-    """
-    return _read_settings(WaveNetConfig, values, "model")  # type: ignore[no-any-return]
-
-
-def _read_settings(owner: type, values: Any, where: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} must be a group of settings, got {values!r}")
-    hints = get_type_hints(owner)
-    unknown = sorted(str(key) for key in values if key not in hints)
-    if unknown:
-        raise ConfigError(
-            f"{where} has no setting {', '.join(map(repr, unknown))}; "
-            f"its settings are {', '.join(sorted(hints))}"
-        )
-    settings = {
-        key: _read_value(hints[key], value, f"{where}.{key}") for key, value in values.items()
-    }
-    return owner(**settings)
-
-
-def _read_value(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ConfigError(f"{where} must be one of {list(get_args(hint))}, got {value!r}")
-        return value
-    if get_origin(hint) in (Union, UnionType):
-        kinds = {get_args(get_type_hints(one)["kind"])[0]: one for one in get_args(hint)}
-        kind = value.get("kind") if isinstance(value, Mapping) else value
-        if not isinstance(kind, str) or kind not in kinds:
-            raise ConfigError(f"{where}.kind must be one of {', '.join(kinds)}, got {kind!r}")
-        hint = kinds[kind]
-    if dataclasses.is_dataclass(hint):
-        return _read_settings(hint, value, where)  # type: ignore[arg-type]
-    allowed = (int, float) if hint is float else (hint,)
-    right = isinstance(value, allowed) and not isinstance(value, bool)
-    if not right or not math.isfinite(value):
-        raise ConfigError(f"{where} must be {hint.__name__}, finite; got {value!r}")
-    return float(value) if hint is float else value
