@@ -1,0 +1,266 @@
+"""One way to write a generator, three ways to run it.
+
+A generator is a function of rows: convolutions, upsamplings, sums of branches, overlap-add. It is
+written once, against a `Flow`, and then runs
+
+- whole, for training and export (`Flow()`): the utterance begins and ends with the call;
+- in chunks (`Flow(memory)`): each call hears some rows more and gives what they determine;
+- without numbers (`measure`): only the numbers of rows go through. That is interval arithmetic,
+  and tells how much a stream has to remember and how far it lags.
+
+Every `Rows` knows the absolute numbers of its rows. An operation gives those outputs that its
+inputs up to now determine and not yet given; what lies outside the utterance comes from its own
+padding. Branches that lag differently are joined by `align`, which holds back the faster one.
+
+What is remembered are the newest rows that each operation has heard, oldest first, the newest last
+in its entry: how many of them count follows from the numbers of the rows. (WaveNet's rings are
+indexed by row number instead, because a ring of one row a sample may not be moved every sample; a
+chunk here brings many rows, and an exported graph needs no arithmetic on slots.)
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wavewn.errors import EngineError, ShapeError
+from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows of a signal.
+
+    Attributes:
+        data: [batch, channels, rows]; None where only numbers of rows go through.
+        channels: Of each row.
+        start: Number of the first row since the utterance began.
+        end: Number of the row after the last.
+        ended: Whether the utterance ends here.
+    """
+
+    data: Tensor | None
+    channels: int
+    start: int
+    end: int
+    ended: bool
+
+    @staticmethod
+    def of(data: Tensor, start: int = 0, ended: bool = True) -> "Rows":
+        """Number the rows of [batch, channels, rows]; by default they are the whole utterance."""
+        return Rows(data, data.shape[1], start, start + data.shape[2], ended)
+
+    def map(self, function: Callable[[Tensor], Tensor], channels: int | None = None) -> "Rows":
+        """Apply what treats each row by itself; `channels` where it changes their number."""
+        data = None if self.data is None else function(self.data)
+        return replace(self, data=data, channels=channels or self.channels)
+
+    def repeat(self, factor: int) -> "Rows":
+        """Give each row `factor` times: nearest upsampling."""
+        data = None if self.data is None else self.data.repeat_interleave(factor, dim=2)
+        return replace(self, data=data, start=self.start * factor, end=self.end * factor)
+
+    def interleave(self, factor: int) -> "Rows":
+        """Split the channels of each row into `factor` rows, one after another."""
+        data = self.data
+        if data is not None:
+            data = data.unflatten(1, (factor, -1)).permute(0, 2, 3, 1).flatten(2)
+        channels = self.channels // factor
+        return Rows(data, channels, self.start * factor, self.end * factor, self.ended)
+
+    @property
+    def whole(self) -> Tensor:
+        """The data, where there must be some."""
+        assert self.data is not None, "only numbers of rows went through"
+        return self.data
+
+
+@dataclass
+class Flow:
+    """Runs the operations of a generator, in the order in which it calls them.
+
+    Attributes:
+        memory: By entry: [batch, rows, channels], updated in place; None to run whole.
+        shapes: Of the entries that were met: (rows, channels); `measure` collects them.
+    """
+
+    memory: Mapping[str, Tensor] | None = None
+    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _calls: int = 0
+
+    def conv(self, layer: PaddedConv1d, x: Rows) -> Rows:
+        """Filter, with the layer's own padding at the ends of the utterance."""
+        assert x.channels == layer.in_channels, "rows of another width"
+        self._check_length(layer, x)
+        first, last = layer.determined(x.start, False), layer.determined(x.end, x.ended)
+        kept = x.start - max(first - layer.left, 0)
+        data = self._join(x, kept, layer.left + layer.right)
+        if data is not None:
+            if last > first:
+                left, right = max(layer.left - first, 0), max(last + layer.right - x.end, 0)
+                data = layer.pad(data, left, right)
+            data = layer.filter(data, last - first)
+        return Rows(data, layer.out_channels, first, last, x.ended)
+
+    def upsample(self, layer: UpsamplingConv1d, x: Rows) -> Rows:
+        """Filter by a transposed convolution; an input row becomes `stride` rows."""
+        assert x.channels == layer.in_channels, "rows of another width"
+        first, last = layer.determined(x.start, False), layer.determined(x.end, x.ended)
+        oldest = layer.oldest_input(first)
+        data = self._join(x, x.start - min(oldest, x.start), layer.reach)
+        if data is not None:
+            begin = first + layer.crop - min(oldest, x.start) * layer.rate
+            data = layer.spread(data, begin, last - first)
+        return Rows(data, layer.out_channels, first, last, x.ended)
+
+    def align(self, *branches: Rows) -> tuple[Rows, ...]:
+        """Hold back what some branches have given and others not yet."""
+        start, end = min(x.start for x in branches), min(x.end for x in branches)
+        ended = all(x.ended for x in branches)
+        assert not ended or all(x.end == end for x in branches), "branches of other lengths"
+        aligned = []
+        for x in branches:
+            data = self._join(x, x.start - start, x.end - end)
+            data = None if data is None else data[:, :, : end - start]
+            aligned.append(Rows(data, x.channels, start, end, ended))
+        return tuple(aligned)
+
+    def add(self, *branches: Rows) -> Rows:
+        """Sum branches of one width, in the order given."""
+        total, *others = self.align(*branches)
+        data = total.data
+        if data is not None:
+            for other in others:
+                data = data + other.whole
+        return replace(total, data=data)
+
+    def frames(self, x: Rows, length: int, hop: int) -> Rows:
+        """Cut one channel into the last `length` rows at the end of every `hop`; zeros before."""
+        assert x.channels == 1 and x.start % hop == 0 and x.end % hop == 0, "not whole hops"
+        before = length - hop
+        data = self._join(x, min(x.start, before), before)
+        if data is not None:
+            data = F.pad(data, (max(before - x.start, 0), 0))
+            if x.end > x.start:
+                data = data[:, 0].unfold(1, length, hop).transpose(1, 2)
+            else:
+                data = data.new_zeros(data.shape[0], length, 0)
+        return Rows(data, length, x.start // hop, x.end // hop, x.ended)
+
+    def overlap_add(self, x: Rows, hop: int, crop: int) -> Rows:
+        """Add the rows of `x`, as signals of `x.channels` samples that start every `hop`.
+
+        The first `crop` samples and what follows the last frame's hop after them are dropped.
+        """
+        overlap = x.channels - hop
+        assert x.channels % hop == 0 and 0 <= crop <= overlap, "frames must be whole hops"
+        name = self._entry(overlap, 1)
+        first = max(x.start * hop - crop, 0)
+        last = x.end * hop if x.ended else max(x.end * hop - crop, 0)
+        if x.data is None:
+            return Rows(None, 1, first, last, x.ended)
+        batch, length, frames = x.data.shape
+        total = x.data.new_zeros(batch, (frames + length // hop - 1) * hop)
+        if self.memory is not None:
+            total[:, :overlap] += self.memory[name][:, :, 0]
+        for segment in range(length // hop - 1, -1, -1):  # the oldest frame first
+            part = x.data[:, segment * hop : (segment + 1) * hop].transpose(1, 2)
+            total[:, segment * hop : (segment + frames) * hop] += part.reshape(batch, -1)
+        if self.memory is not None:
+            self.memory[name][:, :, 0] = total[:, frames * hop :]
+        begin = first + crop - x.start * hop
+        return Rows(total[:, None, begin : begin + last - first], 1, first, last, x.ended)
+
+    def accumulate(self, x: Rows) -> Rows:
+        """Give the sum of the rows up to each one, modulo 1.
+
+        Rows are float64 and multiples of 2**-20, so that sums are exact however they are cut.
+        """
+        name = self._entry(1, x.channels)
+        if x.data is None:
+            return x
+        total = x.data.cumsum(dim=2)
+        if self.memory is not None:
+            total = total + self.memory[name].transpose(1, 2).double()
+        total = total.remainder(1.0)
+        if self.memory is not None and x.end > x.start:
+            self.memory[name][:, 0] = total[:, :, -1]
+        return replace(x, data=total)
+
+    def _join(self, x: Rows, kept: int, capacity: int) -> Tensor | None:
+        """Put the newest `kept` rows remembered before `x`; remember the newest `capacity`."""
+        name = self._entry(capacity, x.channels)
+        if x.data is None or self.memory is None:
+            return x.data
+        past, data = self.memory[name], x.data
+        rows = past.shape[1]
+        if kept:
+            older = past[:, rows - kept :].transpose(1, 2).to(data.dtype)
+            data = torch.cat([older, data], dim=2)
+        if rows and data.shape[2]:
+            newest = data[:, :, -rows:].transpose(1, 2)
+            fresh = newest.shape[1]
+            if fresh < rows:
+                past[:, : rows - fresh] = past[:, fresh:].clone()
+            past[:, rows - fresh :] = newest
+        return data
+
+    def _entry(self, rows: int, channels: int) -> str:
+        """Name the next entry, and note the most that it has to hold."""
+        name = f"flow.{self._calls}"
+        self._calls += 1
+        known = self.shapes.get(name, (0, channels))
+        self.shapes[name] = (max(known[0], rows), channels)
+        return name
+
+    @staticmethod
+    def _check_length(layer: PaddedConv1d, x: Rows) -> None:
+        needed = layer.shortest
+        if x.ended and x.end < needed:
+            raise ShapeError(
+                f"the utterance is too short: a layer that pads by {layer.padding_mode_name} needs "
+                f"{needed} rows and has {x.end}; give more mel frames"
+            )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the numbers of rows tell about a generator.
+
+    Attributes:
+        shapes: Of each entry that a stream remembers: (rows, channels).
+        latency_samples: The largest shortfall of the audio behind the frames heard.
+    """
+
+    shapes: dict[str, tuple[int, int]]
+    latency_samples: int
+
+
+def measure(run: Callable[[Flow, Rows, Rows], Rows], bands: int, hop_length: int) -> Measured:
+    """Run a generator without numbers, one frame at a time, until it gives `hop_length` a frame.
+
+    Args:
+        run: Of (flow, mel, noise); gives the audio.
+        bands: Of the mel.
+        hop_length: Samples a frame.
+
+    Raises:
+        EngineError: It never comes to give a hop for a frame.
+    """
+    shapes: dict[str, tuple[int, int]] = {}
+    latency, steady, before = 0, 0, -1
+    for frame in range(1, 10_000):
+        flow = Flow(shapes=shapes)
+        mel = Rows(None, bands, frame - 1, frame, False)
+        noise = Rows(None, 1, (frame - 1) * hop_length, frame * hop_length, False)
+        known = dict(shapes)
+        audio = run(flow, mel, noise)
+        behind = frame * hop_length - audio.end
+        latency = max(latency, behind)
+        steady = steady + 1 if audio.end and behind == before and known == shapes else 0
+        before = behind
+        if steady == 3:
+            return Measured(shapes, latency)
+    raise EngineError("the generator gives no whole hop for each frame; check its upsampling")

@@ -1,0 +1,164 @@
+"""Convolutions that know what they see beyond the ends of an utterance, and when.
+
+Signals are [batch, channels, rows]. A `PaddedConv1d` gives as many rows as it gets; an
+`UpsamplingConv1d` gives `stride` times as many. Each says which of its outputs a number of inputs
+determines (`determined`), so that `Flow` can run it in chunks; each computes in the type of its
+own weights.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavewn.errors import ConfigError
+
+Padding = Literal["zeros", "reflect", "replicate"]
+TORCH_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
+
+
+class PaddedConv1d(nn.Conv1d):
+    """Dilated convolution of as many rows out as in.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Number of taps, at least 1.
+        dilation: Distance between two taps in rows.
+        right: Rows after the current one that it sees; 0 makes it causal, None splits its context
+            evenly.
+        padding: What the rows outside the utterance hold.
+
+    Raises:
+        ConfigError: `right` is more than the context, or the context cannot be split evenly.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        dilation: int = 1,
+        *,
+        right: int | None = None,
+        padding: Padding = "zeros",
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, dilation=dilation, bias=bias)
+        context = (kernel_size - 1) * dilation
+        if right is None and context % 2:
+            raise ConfigError(
+                f"{kernel_size} taps {dilation} rows apart cannot be centred; take an odd number"
+            )
+        self.right = context // 2 if right is None else right
+        if not 0 <= self.right <= context:
+            raise ConfigError(f"a convolution over {context} rows more cannot see {right} ahead")
+        self.left = context - self.right
+        self.padding_mode_name: Padding = padding
+
+    @property
+    def shortest(self) -> int:
+        """Rows that an utterance must have for the padding to exist."""
+        if self.padding_mode_name == "reflect":
+            return max(self.left, self.right) + 1
+        return 1 if self.padding_mode_name == "replicate" else 0
+
+    def determined(self, rows: int, ended: bool) -> int:
+        """Outputs that the first `rows` inputs determine."""
+        if ended:
+            return rows
+        ready = self.padding_mode_name != "reflect" or rows > self.left
+        return max(rows - self.right, 0) if ready else 0
+
+    def pad(self, x: Tensor, left: int, right: int) -> Tensor:
+        """Put rows before the utterance's first and after its last."""
+        if not left and not right:
+            return x
+        return F.pad(x, (left, right), TORCH_MODE[self.padding_mode_name])
+
+    def filter(self, x: Tensor, rows: int) -> Tensor:
+        """Give the `rows` outputs that [batch, channels, left + rows + right] determines."""
+        if not rows:
+            return x.new_zeros(x.shape[0], self.out_channels, 0)
+        return F.conv1d(x.to(self.weight.dtype), self.weight, self.bias, dilation=self.dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter a whole utterance."""
+        return self.filter(self.pad(x, self.left, self.right), x.shape[2])
+
+
+class UpsamplingConv1d(nn.ConvTranspose1d):
+    """Transposed convolution of exactly `stride` rows out for each row in.
+
+    Output row j sums input i times tap j + crop - i * stride; beyond the utterance inputs are zero.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Number of taps, at least `stride`.
+        stride: Rows out for each row in.
+        crop: Rows dropped before the first; 0 makes it causal, None centres the kernel.
+
+    Raises:
+        ConfigError: The kernel is shorter than the stride, or `crop` drops more than overlaps.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        *,
+        crop: int | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride)
+        surplus = kernel_size - stride
+        if surplus < 0:
+            raise ConfigError(f"a kernel of {kernel_size} taps leaves holes at stride {stride}")
+        self.crop = (surplus + 1) // 2 if crop is None else crop
+        if not 0 <= self.crop <= surplus:
+            raise ConfigError(f"crop must lie in 0 to {surplus}, got {crop}")
+        self.rate, self.taps = stride, kernel_size
+
+    @property
+    def reach(self) -> int:
+        """Inputs before the current one that an output sees."""
+        return (self.taps - 1) // self.rate
+
+    def determined(self, rows: int, ended: bool) -> int:
+        """Outputs that the first `rows` inputs determine."""
+        return rows * self.rate if ended else max(rows * self.rate - self.crop, 0)
+
+    def oldest_input(self, output: int) -> int:
+        """Number of the first input that an output sees."""
+        return max(-((self.taps - 1 - output - self.crop) // self.rate), 0)
+
+    def spread(self, x: Tensor, begin: int, rows: int) -> Tensor:
+        """Give `rows` outputs from `begin` on, counted from the first that `x` reaches."""
+        if not rows:
+            return x.new_zeros(x.shape[0], self.out_channels, 0)
+        y = F.conv_transpose1d(x.to(self.weight.dtype), self.weight, self.bias, self.stride)
+        return y[:, :, begin : begin + rows]
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Upsample a whole utterance."""
+        return self.spread(x, self.crop, x.shape[2] * self.rate)
+
+
+class PreciseConv1d(PaddedConv1d):
+    """A convolution whose float32 results do not depend on how its input was cut.
+
+    It sums in float64 and rounds at the end: sums of another order differ after the rounding once
+    in a hundred million. For what is integrated over time, where any difference would grow.
+    """
+
+    def filter(self, x: Tensor, rows: int) -> Tensor:
+        """See `PaddedConv1d.filter`."""
+        if not rows:
+            return x.new_zeros(x.shape[0], self.out_channels, 0, dtype=torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            bias = None if self.bias is None else self.bias.double()
+            taps = self.weight.double()
+            return F.conv1d(x.double(), taps, bias, dilation=self.dilation).float()
