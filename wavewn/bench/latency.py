@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from wavewn.bench.subject import Subject
-from wavewn.engine.call import Engine
+from wavewn.engine.call import WaveNetEngine
 from wavewn.engine.stream import Stream
 
 WARM = 100  # pushes before those that count
@@ -56,7 +56,7 @@ class Latency:
 
 
 def measure_latency(
-    engine: Engine, subject: Subject, threads: int, streams: int, calls: int
+    engine: WaveNetEngine, subject: Subject, threads: int, streams: int, calls: int
 ) -> Latency:
     """Push single frames, `calls` times, and time each push."""
     before = torch.get_num_threads()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from wavewn.bench.baselines import Baseline, unfit
 from wavewn.bench.race import BaselineContender, Contender, EngineContender
 from wavewn.bench.subject import Subject
-from wavewn.engine.call import Engine
+from wavewn.engine.call import WaveNetEngine
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.errors import ConfigError, EngineError
 
@@ -45,7 +45,7 @@ class Wish:
             raise ConfigError("numbers of threads and of streams must be at least 1")
 
 
-def engines(subject: Subject, wish: Wish) -> Iterator[tuple[Engine, int]]:
+def engines(subject: Subject, wish: Wish) -> Iterator[tuple[WaveNetEngine, int]]:
     """Make the engines of a wish one after another, each with its number of threads.
 
     What cannot run here is logged with its reason and left out.
@@ -83,7 +83,9 @@ def instruction_sets(wish: Wish) -> tuple[str, ...]:
     return tuple(name for name, reason in native.instruction_sets().items() if not reason)
 
 
-def make_native(subject: Subject, precision: str, instruction_set: str, threads: int) -> Engine:
+def make_native(
+    subject: Subject, precision: str, instruction_set: str, threads: int
+) -> WaveNetEngine:
     """Make a native engine.
 
     Raises:

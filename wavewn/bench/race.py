@@ -19,7 +19,7 @@ import torch
 from wavewn.bench.baselines import Baseline
 from wavewn.bench.bound import measure_bound, missing, weight_bytes
 from wavewn.bench.subject import Subject
-from wavewn.engine.call import Engine
+from wavewn.engine.call import WaveNetEngine
 from wavewn.state import StreamState
 
 MOST_FRAMES = 20_000  # of a run: their mels must fit the memory
@@ -49,7 +49,7 @@ class Contender(Protocol):
 class EngineContender:
     """An engine with a batch of streams that goes on from run to run."""
 
-    def __init__(self, engine: Engine, subject: Subject, threads: int, streams: int) -> None:
+    def __init__(self, engine: WaveNetEngine, subject: Subject, threads: int, streams: int) -> None:
         self.engine, self.precision = engine.name, engine.precision
         self.instruction_set: str = getattr(engine, "instruction_set", "")
         self.threads, self.streams = threads, streams

@@ -1,7 +1,8 @@
 """A call of an engine: what all engines offer, and what all of them refuse in the same words.
 
 An engine checks a call whole before it touches the state, in this order: temperature, state, mel,
-speaker, levels or `out`. A call that raises leaves the state as it was.
+speaker, levels or `out`. A call that raises leaves the state as it was. What the engines of WaveNet
+add to it is in wavenet.py.
 """
 
 import math
@@ -18,7 +19,7 @@ from wavewn.state import StateLayout, StreamState
 
 
 class Engine(Protocol):
-    """Runs streams of one WaveNet.
+    """Runs streams of one model.
 
     Several threads may call one engine at once, each with a state of its own.
 
@@ -26,22 +27,30 @@ class Engine(Protocol):
         name: Such as "reference".
         precision: Of weights and products; states and audio are float32 in every engine.
         device: Where states, mels and audio live.
-        weights: What it runs.
         layout: Of its states.
-        look_ahead: Mel frames that it hears before the first sounds.
-        head: Turns parameters and noise into samples.
+        n_mels: Mel bands.
+        hop_length: Samples a frame.
+        speakers: How many voices it knows; 0 where there is but one, without a name.
+        latency_samples: The most that audio lags, before `finish`, behind the frames heard.
+        silent_end: Whether what follows the utterance is heard as so many frames of silence, so
+            that rows of different lengths may run together. Otherwise the model hears its end.
     """
 
     name: str
     precision: str
     device: torch.device
-    weights: WaveNetWeights
     layout: StateLayout
-    look_ahead: int
-    head: Head
+    n_mels: int
+    hop_length: int
+    speakers: int
+    latency_samples: int
+    silent_end: bool
 
-    def due_frames(self, state: StreamState, frames: int) -> int:
-        """Frames of audio that so many mel frames more will give (of the row that gives most)."""
+    def due_samples(self, state: StreamState, frames: int) -> int:
+        """Samples that so many mel frames more will give (of the row that gives most)."""
+
+    def rest_samples(self, state: StreamState) -> int:
+        """Samples that `finish` will give (of the row that gives most)."""
 
     def generate(
         self,
@@ -59,20 +68,54 @@ class Engine(Protocol):
             state: Of this engine's `layout`, on its device; advanced in place.
             mel: [batch, bands, frames], float32; frames may be 0.
             speaker: int64 [batch] where the model knows speakers.
-            temperature: Of the head; 0 takes the likeliest.
-            progress: Told 1 after each frame of audio.
+            temperature: Of the noise; 0 takes the likeliest.
+            progress: Told the whole frames of audio done since it was told last.
             out: Receives the audio and is returned: contiguous, shaped as below. What it holds
                 after an error is not defined.
 
         Returns:
-            [batch, due frames * hop_length] float32 in [-1, 1]. A row that began later than
-            others is silent while it looks ahead: its audio lies at the end.
+            [batch, due samples] float32 in [-1, 1]. A row that began later than others is silent
+            while it looks ahead: its audio lies at the end.
 
         Raises:
             EngineError: NaN came in or came up; the row and the place are named.
             ShapeError: `mel`, `speaker` or `out` is not as said.
             StateError: The state is of another kind, or another call is using it.
         """
+
+    def finish(
+        self,
+        state: StreamState,
+        *,
+        speaker: Tensor | None = None,
+        temperature: float = 1.0,
+        progress: Callable[[int], None] | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """End the utterances: give what is still due, so that each comes to frames * hop_length.
+
+        Arguments and errors are those of `generate`.
+
+        Returns:
+            [batch, rest samples] float32; a row's audio lies at the end.
+        """
+
+
+class WaveNetEngine(Engine, Protocol):
+    """Runs streams of one WaveNet.
+
+    Attributes:
+        weights: What it runs.
+        look_ahead: Mel frames that it hears before the first sounds.
+        head: Turns parameters and noise into samples.
+    """
+
+    weights: WaveNetWeights
+    look_ahead: int
+    head: Head
+
+    def due_frames(self, state: StreamState, frames: int) -> int:
+        """As `due_samples`, in frames."""
 
     def parameters(
         self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
@@ -84,18 +127,12 @@ class Engine(Protocol):
         Args:
             state: As in `generate`.
             mel: As in `generate`.
-            levels: [batch, due frames * hop_length], float32.
+            levels: [batch, due samples], float32.
             speaker: As in `generate`.
 
         Returns:
-            [batch, due frames * hop_length, parameters of the head].
+            [batch, due samples, parameters of the head].
         """
-
-
-def due_frames(state: StreamState, frames: int, look_ahead: int) -> int:
-    """See `Engine.due_frames`."""
-    ahead = int(state.view("ahead").max())
-    return max(ahead + frames - look_ahead, 0)
 
 
 def check_temperature(temperature: float) -> None:
@@ -107,14 +144,13 @@ def check_temperature(temperature: float) -> None:
 def check_call(
     engine: Engine, state: StreamState, mel: Tensor, speaker: Tensor | None = None
 ) -> None:
-    """Refuse what does not belong to this engine or to each other; see `Engine.generate`."""
-    check_state(engine, state)
-    bands, known = engine.weights.n_mels, engine.weights.settings.speakers
+    """Refuse a mel and speakers that do not belong to this engine or to the state's rows."""
     frames = mel.shape[2] if mel.dim() == 3 else 0
-    expect("mel", mel, (state.batch, bands, frames), torch.float32, engine.device)
+    expect("mel", mel, (state.batch, engine.n_mels, frames), torch.float32, engine.device)
     if not bool(mel.isfinite().all()):
         row, _, frame = (~mel.isfinite()).nonzero()[0].tolist()
         raise EngineError(f"mel holds NaN or infinity in row {row}, frame {frame}")
+    known = engine.speakers
     if (speaker is not None) != bool(known):
         raise ShapeError(f"the model knows {known} speakers; pass speaker exactly if any")
     if speaker is not None:
@@ -124,27 +160,29 @@ def check_call(
 
 
 def check_state(engine: Engine, state: StreamState) -> None:
-    """Refuse a state of another model or device, and one that is damaged.
-
-    NaN must be found here: what quantises it makes a number of it.
-    """
+    """Refuse a state of another model or device, and one whose tensors were tampered with."""
     if state.layout is not engine.layout and state.layout != engine.layout:
         raise StateError("the state is of another model: its layout is not this engine's")
     if state.device != engine.device:
         raise StateError(f"the state is on {state.device}, the engine on {engine.device}")
     state.check()
-    hop, wait = engine.weights.hop_length, engine.look_ahead
-    for clock, ahead in zip(
-        state.clock.tolist(), state.view("ahead")[:, 0, 0].tolist(), strict=True
-    ):
-        whole = clock >= 0 and clock % hop == 0 and ahead.is_integer()
-        if not whole or not (ahead == wait or (clock == 0 and 0 <= ahead < wait)):
-            raise StateError("the state's clock and look-ahead contradict each other; reset it")
+
+
+def check_memory(state: StreamState) -> None:
+    """Refuse a state that holds NaN or infinity.
+
+    NaN must be found here: what quantises it makes a number of it.
+    """
     # A sum is quicker than isfinite; it may overflow where every number is finite.
     if not math.isfinite(state.buffer.sum().item()) and not bool(state.buffer.isfinite().all()):
         row, place = (~state.buffer.isfinite()).nonzero()[0].tolist()
         name = [e.name for e in state.layout.entries if e.rows and e.offset <= place][-1]
         raise EngineError(f"the state holds NaN or infinity in row {row}, {name}; reset that row")
+
+
+def contradiction() -> StateError:
+    """Make the error of a state whose row says two things of how far it is."""
+    return StateError("the state's clock and look-ahead contradict each other; reset it")
 
 
 def check_levels(levels: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
@@ -163,7 +201,7 @@ def check_out(out: Tensor, shape: tuple[int, ...], device: torch.device) -> None
 
 
 def not_a_number(row: int, sample: int) -> EngineError:
-    """Make the error of a head's parameter that is not finite.
+    """Make the error of a sample, or of a head's parameter, that is not finite.
 
     Args:
         row: Of the batch.

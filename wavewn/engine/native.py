@@ -11,18 +11,11 @@ import torch
 from torch import Tensor
 
 from wavewn.bundle.precisions import Calibration
-from wavewn.engine.call import (
-    check_call,
-    check_levels,
-    check_out,
-    check_temperature,
-    due_frames,
-    not_a_number,
-)
+from wavewn.engine.call import check_levels, check_out, check_temperature, not_a_number
 from wavewn.engine.packing import PRECISIONS, pack_network
-from wavewn.engine.weights import WaveNetWeights, wavenet_layout
+from wavewn.engine.wavenet import WaveNetStreams, check_utterance
+from wavewn.engine.weights import WaveNetWeights
 from wavewn.errors import EngineError
-from wavewn.models.heads import make_head
 from wavewn.noise import draw_noise
 from wavewn.state import StreamState
 
@@ -44,8 +37,8 @@ def instruction_sets() -> dict[str, str]:
     return dict(_native.instruction_sets())
 
 
-class NativeEngine:
-    """Runs streams of one WaveNet; see `wavewn.engine.call.Engine`.
+class NativeEngine(WaveNetStreams):
+    """Runs streams of one WaveNet; see `wavewn.engine.call.WaveNetEngine`.
 
     Args:
         weights: From `pack_wavenet`.
@@ -83,11 +76,7 @@ class NativeEngine:
         self.instruction_set = _choose_set(instruction_set)
         self.precision = precision
         self.threads = threads
-        self.weights = weights
-        self.device = torch.device("cpu")
-        self.head = make_head(weights.settings.head)
-        self.layout = wavenet_layout(weights.settings, weights.n_mels)
-        self.look_ahead = weights.settings.condition.look_ahead
+        super().__init__(weights, "cpu")
         self._network = pack_network(weights, precision, self.instruction_set, threads, calibration)
 
     @property
@@ -99,10 +88,6 @@ class NativeEngine:
     def kernel_seconds(self) -> float:
         """What the last call took inside the kernel."""
         return float(self._network.kernel_seconds)
-
-    def due_frames(self, state: StreamState, frames: int) -> int:
-        """See `Engine.due_frames`."""
-        return due_frames(state, frames, self.look_ahead)
 
     def generate(
         self,
@@ -117,8 +102,8 @@ class NativeEngine:
         """See `Engine.generate`."""
         check_temperature(temperature)
         with state.using():
-            check_call(self, state, mel, speaker)
-            shape = (state.batch, self.due_frames(state, mel.shape[2]) * self.weights.hop_length)
+            check_utterance(self, state, mel, speaker)
+            shape = (state.batch, self.due_samples(state, mel.shape[2]))
             if out is None:
                 out = torch.zeros(shape)
             else:
@@ -133,10 +118,10 @@ class NativeEngine:
     def parameters(
         self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
     ) -> Tensor:
-        """See `Engine.parameters`."""
+        """See `WaveNetEngine.parameters`."""
         with state.using():
-            check_call(self, state, mel, speaker)
-            samples = self.due_frames(state, mel.shape[2]) * self.weights.hop_length
+            check_utterance(self, state, mel, speaker)
+            samples = self.due_samples(state, mel.shape[2])
             check_levels(levels, (state.batch, samples), self.device)
             result = torch.zeros(state.batch, samples, self.head.parameters)
             self._advance(state, mel, speaker, 1.0, levels, None, result)
@@ -176,7 +161,7 @@ class NativeEngine:
         parameters: Tensor | None,
     ) -> None:
         """Let the kernel advance all rows; what it gives lies at the end of each row."""
-        samples = self.due_frames(state, mel.shape[2]) * self.weights.hop_length
+        samples = self.due_samples(state, mel.shape[2])
         noise = None
         if forced is None:
             noise = draw_noise(self.head.noise, state.seed, state.stream, state.clock, samples)

@@ -18,17 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wavewn.audio.companding import de_emphasis
-from wavewn.engine.call import (
-    check_call,
-    check_levels,
-    check_out,
-    check_temperature,
-    due_frames,
-    not_a_number,
-)
-from wavewn.engine.weights import Affine, LayerWeights, WaveNetWeights, wavenet_layout
+from wavewn.engine.call import check_levels, check_out, check_temperature, not_a_number
+from wavewn.engine.wavenet import WaveNetStreams, check_utterance
+from wavewn.engine.weights import Affine, LayerWeights, WaveNetWeights
 from wavewn.engine.workspace import Workspace
-from wavewn.models.heads import make_head
 from wavewn.noise import draw_noise
 from wavewn.state import StreamState
 
@@ -36,7 +29,7 @@ IDLE = 4  # workspaces kept for the next calls
 WIDTH = 16  # floats of a vector
 
 
-class ReferenceEngine:
+class ReferenceEngine(WaveNetStreams):
     """Runs streams of one WaveNet.
 
     Several threads may call one engine at once, each with a state of its own.
@@ -50,19 +43,11 @@ class ReferenceEngine:
     precision = "float32"
 
     def __init__(self, weights: WaveNetWeights, device: torch.device | str = "cpu") -> None:
-        self.weights = weights
-        self.device = torch.zeros(0, device=device).device  # with its number, as tensors have it
-        self.head = make_head(weights.settings.head)
-        self.layout = wavenet_layout(weights.settings, weights.n_mels)
-        self.look_ahead = weights.settings.condition.look_ahead
+        super().__init__(weights, device)
         with torch.inference_mode():
             self._ready: WaveNetWeights = _to(aligned(halved(weights)), self.device)
         self._idle: list[Workspace] = []
         self._lock = threading.Lock()
-
-    def due_frames(self, state: StreamState, frames: int) -> int:
-        """See `Engine.due_frames`."""
-        return due_frames(state, frames, self.look_ahead)
 
     def generate(
         self,
@@ -77,9 +62,8 @@ class ReferenceEngine:
         """See `Engine.generate`."""
         check_temperature(temperature)
         with state.using():
-            check_call(self, state, mel, speaker)
-            samples = self.due_frames(state, mel.shape[2]) * self.weights.hop_length
-            shape = (state.batch, samples)
+            check_utterance(self, state, mel, speaker)
+            shape = (state.batch, self.due_samples(state, mel.shape[2]))
             if out is None:
                 audio = torch.zeros(shape, device=self.device)
             else:
@@ -91,10 +75,10 @@ class ReferenceEngine:
     def parameters(
         self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
     ) -> Tensor:
-        """See `Engine.parameters`."""
+        """See `WaveNetEngine.parameters`."""
         with state.using():
-            check_call(self, state, mel, speaker)
-            samples = self.due_frames(state, mel.shape[2]) * self.weights.hop_length
+            check_utterance(self, state, mel, speaker)
+            samples = self.due_samples(state, mel.shape[2])
             check_levels(levels, (state.batch, samples), self.device)
             result = torch.zeros(state.batch, samples, self.head.parameters, device=self.device)
             self._serve(state, mel, speaker, 1.0, levels, None, result)
@@ -117,7 +101,7 @@ class ReferenceEngine:
             groups = [(ahead == value).nonzero()[:, 0] for value in ahead.unique()]
             parts = [(rows, state.select(rows)) for rows in groups]
             for rows, part in parts:
-                count = self.due_frames(part, mel.shape[2]) * self.weights.hop_length
+                count = self.due_samples(part, mel.shape[2])
                 first = samples - count
                 result[rows, first:] = self._run(
                     part,

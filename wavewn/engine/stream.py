@@ -1,9 +1,9 @@
 """Streams: mel frames in, the samples that they determine out.
 
 A stream binds an engine to a state. Whatever the pushes are cut into, their audio joined is the
-audio of one push, bit for bit; offline synthesis is that one push. WaveNet waits for the frames
-that its mel network looks ahead: after f frames, f - look_ahead of them have sounded, and
-`finish` gives the rest, with silence as the mel beyond the end.
+audio of one push: bit for bit of a WaveNet, within 1e-5 of a one-pass model in float32; offline
+synthesis is that one push. A model may have to hear more before it can speak: audio lags by up to
+`latency_samples`, and `finish` gives the rest.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,8 +56,8 @@ class Stream:
 
     @property
     def latency_samples(self) -> int:
-        """How far the audio lags, before `finish`, behind the end of the frames pushed."""
-        return self.engine.look_ahead * self.engine.weights.hop_length
+        """The most that audio lags, before `finish`, behind the end of the frames pushed."""
+        return self.engine.latency_samples
 
     @property
     def state(self) -> StreamState:
@@ -83,7 +83,7 @@ class Stream:
 
         Args:
             mel: [batch, bands, frames], or [bands, frames] where batch is 1; frames may be 0.
-            progress: Told 1 after each frame of audio.
+            progress: Told the frames of audio done since it was told last.
             out: A buffer of the caller's, float32, one axis, at least batch * samples long, into
                 whose beginning the audio is written, row after row.
 
@@ -95,11 +95,10 @@ class Stream:
             MelError: The vocoder's check found that the mel is of another kind.
             ShapeError: The mel has another shape, or `out` does not serve.
         """
-        if self.finished:
-            raise EngineError("the stream is finished; make a new one for the next utterance")
+        self._check_open()
         mel = torch.as_tensor(mel)
         rows = mel.unsqueeze(0) if mel.dim() == 2 else mel
-        bands = self.engine.weights.n_mels
+        bands = self.engine.n_mels
         if rows.dim() != 3 or rows.shape[:2] != (self._state.batch, bands):
             raise ShapeError(
                 f"a push must be [{self._state.batch} rows, {bands} bands, frames], "
@@ -115,7 +114,7 @@ class Stream:
             speaker=self.speaker,
             temperature=self.temperature,
             progress=progress,
-            out=None if out is None else self._room(out, rows.shape[2]),
+            out=self._room(out, lambda: self.engine.due_samples(self._state, rows.shape[2])),
         )
 
     def finish(
@@ -130,20 +129,28 @@ class Stream:
         Returns:
             [batch, samples] float32; a second call, or a push after it, is an EngineError.
         """
-        weights = self.engine.weights
-        silence = torch.full(
-            (self._state.batch, weights.n_mels, self.engine.look_ahead), weights.mel_silence
+        self._check_open()
+        audio = self.engine.finish(
+            self._state,
+            speaker=self.speaker,
+            temperature=self.temperature,
+            progress=progress,
+            out=self._room(out, lambda: self.engine.rest_samples(self._state)),
         )
-        audio = self.push(silence, progress, out)
         self.finished = True
         return audio
 
-    def _room(self, out: Tensor, frames: int) -> Tensor:
-        """Return the beginning of `out` as the audio that so many mel frames will give."""
+    def _check_open(self) -> None:
+        if self.finished:
+            raise EngineError("the stream is finished; make a new one for the next utterance")
+
+    def _room(self, out: Tensor | None, due: Callable[[], int]) -> Tensor | None:
+        """Return the beginning of `out` as audio of so many samples a row."""
+        if out is None:
+            return None
         if not isinstance(out, Tensor):
             raise ShapeError("out must be a tensor; torch.from_numpy(array) shares its memory")
-        batch = self._state.batch
-        samples = self.engine.due_frames(self._state, frames) * self.engine.weights.hop_length
+        batch, samples = self._state.batch, due()
         wanted = batch * samples
         length = max(out.shape[0] if out.dim() == 1 else 0, wanted)
         expect("out", out, (length,), torch.float32, self.engine.device)
