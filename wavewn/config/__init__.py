@@ -6,6 +6,7 @@ settings lives in `training/recipe.py`, because it needs rooms above this one.
 """
 
 from wavewn.config.checks import check_at_least, check_finite
+from wavewn.config.discriminators import DISCRIMINATORS, DiscriminatorsConfig
 from wavewn.config.generators import (
     HiFiGANConfig,
     MelGANConfig,
@@ -28,8 +29,10 @@ from wavewn.config.wavenet import (
 )
 
 __all__ = [
+    "DISCRIMINATORS",
     "MODELS",
     "Condition",
+    "DiscriminatorsConfig",
     "Gaussian",
     "GeneratorConfig",
     "HiFiGANConfig",

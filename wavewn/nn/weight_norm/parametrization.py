@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from wavewn.errors import ConfigError, ShapeError
 
-NORMED_TYPES = (nn.Conv1d, nn.ConvTranspose1d, nn.Linear)
+NORMED_TYPES = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.Linear)
 
 # One kernel forward and one backward instead of a handful. torch's own parametrization rests on
 # it, but its name is private: where it is missing the composite form below serves.
@@ -143,7 +143,9 @@ def weight_norm(module: nn.Module, *, name: str = "", dim: int | None = None) ->
 def apply_weight_norm(
     model: nn.Module, *, skip: Callable[[str], bool] = lambda name: False
 ) -> list[str]:
-    """Attach weight norm to every convolution and linear layer of `model`.
+    """Attach weight norm to every plain convolution and linear layer of `model`.
+
+    A layer whose weight has another parametrization, such as spectral norm, keeps that alone.
 
     Args:
         model: Built plain and already initialised. Unchanged when this raises.
@@ -158,10 +160,14 @@ def apply_weight_norm(
     chosen = {
         name: m
         for name, m in model.named_modules()
-        if isinstance(m, NORMED_TYPES) and not is_weight_normed(m) and not skip(name)
+        if isinstance(m, NORMED_TYPES)
+        and not parametrize.is_parametrized(m, "weight")
+        and not skip(name)
     }
     if not chosen:
-        raise ConfigError("no plain Conv1d, ConvTranspose1d or Linear to attach weight norm to")
+        raise ConfigError(
+            "no plain Conv1d, Conv2d, ConvTranspose1d or Linear to attach weight norm to"
+        )
     for name, module in chosen.items():
         check_direction(module.weight, output_dim(module), name)
     for name, module in chosen.items():

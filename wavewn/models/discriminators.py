@@ -1,0 +1,233 @@
+"""Discriminators: networks that tell recorded audio from generated audio while a vocoder trains.
+
+Each sees the audio another way: folded by a period, at a lower rate, or as a spectrogram. All give
+a map of scores (high means recorded) and the feature maps of their layers, the scores being the
+last, from the first layer on: feature matching compares these. They are built plain; the training
+attaches weight norm by `apply_weight_norm`, which leaves the first scale alone: that one has
+spectral norm from the start, as published.
+
+State-dict keys below `mpd` and `msd` are those of the published HiFi-GAN.
+
+Source: Kong et al. 2020, "HiFi-GAN", section 2.3, arXiv:2010.05646 (periods, scales); Jang et al.
+2021, "UnivNet", section 2.3, arXiv:2106.07889 (spectrograms).
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from wavewn.config import DiscriminatorsConfig
+from wavewn.errors import ShapeError
+
+SLOPE = 0.1  # of every leaky rectifier
+
+
+class Judgement(NamedTuple):
+    """What one discriminator thinks of a batch.
+
+    Attributes:
+        scores: [rows, scores]; high means recorded.
+        features: One map a layer, the first layer first and the map of scores last.
+    """
+
+    scores: Tensor
+    features: list[Tensor]
+
+
+class PeriodDiscriminator(nn.Module):
+    """Filters along time in each of `period` phases of the audio, which share the weights.
+
+    The published layers are 2-D ones of kernel [5, 1]; the weights keep that shape. They run as
+    1-D ones over [batch * period, channels, time / period], which is the same and, in bfloat16
+    on a CPU, up to twice as fast.
+    """
+
+    def __init__(self, period: int, channels: int, max_channels: int) -> None:
+        super().__init__()
+        self.period = period
+        widths = [1, *(min(channels * 4**i, max_channels) for i in range(4))]
+        pairs = [*zip(widths, widths[1:], strict=False), (widths[-1], widths[-1])]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(ins, outs, (5, 1), (3 if i < 4 else 1, 1), padding=(2, 0))
+            for i, (ins, outs) in enumerate(pairs)
+        )
+        self.conv_post = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
+
+    def forward(self, audio: Tensor) -> Judgement:
+        """Judge audio [batch, samples]; its end is reflected up to a whole period."""
+        batch, samples = audio.shape
+        x = F.pad(audio.unsqueeze(1), (0, -samples % self.period), mode="reflect")
+        x = x.reshape(batch, -1, self.period).transpose(1, 2).reshape(batch * self.period, 1, -1)
+        features = []
+        for conv in self.convs:
+            x = F.leaky_relu(along_time(conv, x), SLOPE)
+            features.append(x)
+        x = along_time(self.conv_post, x)
+        features.append(x)
+        return Judgement(x.reshape(batch, -1), features)
+
+
+def along_time(conv: nn.Module, x: Tensor) -> Tensor:
+    """Run a 2-D convolution of kernel [taps, 1] over [rows, channels, time]."""
+    assert isinstance(conv, nn.Conv2d)
+    return F.conv1d(x, conv.weight[..., 0], conv.bias, conv.stride[0], conv.padding[0])  # type: ignore[index]
+
+
+class ScaleDiscriminator(nn.Module):
+    """Filters the waveform by strided, grouped convolutions with long kernels."""
+
+    def __init__(self, channels: int, max_channels: int) -> None:
+        super().__init__()
+        first, second, third, wide = (min(channels * n, max_channels) for n in (4, 8, 16, 32))
+        self.convs = nn.ModuleList(
+            [
+                nn.Conv1d(1, first, 15, 1, padding=7),
+                nn.Conv1d(first, first, 41, 2, groups=4, padding=20),
+                nn.Conv1d(first, second, 41, 2, groups=16, padding=20),
+                nn.Conv1d(second, third, 41, 4, groups=16, padding=20),
+                nn.Conv1d(third, wide, 41, 4, groups=16, padding=20),
+                nn.Conv1d(wide, wide, 41, 1, groups=16, padding=20),
+                nn.Conv1d(wide, wide, 5, 1, padding=2),
+            ]
+        )
+        self.conv_post = nn.Conv1d(wide, 1, 3, 1, padding=1)
+
+    def forward(self, audio: Tensor) -> Judgement:
+        """Judge audio [batch, 1, samples]."""
+        x, features = audio, []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), SLOPE)
+            features.append(x)
+        x = self.conv_post(x)
+        features.append(x)
+        return Judgement(x.flatten(1), features)
+
+
+class ResolutionDiscriminator(nn.Module):
+    """Filters the magnitudes of one spectrogram in time and frequency.
+
+    Departs from UnivNet's: kernels of [5 bins, 3 frames] whose strides thin out the frequencies
+    fourfold at once, and widths that grow as the maps shrink, so that it trains on a CPU.
+    """
+
+    window: Tensor
+
+    def __init__(self, resolution: tuple[int, ...], channels: int, max_channels: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length, self.win_length = resolution
+        self.register_buffer("window", torch.hann_window(self.win_length), persistent=False)
+        wide, wider = (min(channels * n, max_channels) for n in (2, 4))
+        self.convs = nn.ModuleList(
+            [
+                nn.Conv2d(1, channels, (9, 3), (4, 1), padding=(4, 1)),
+                nn.Conv2d(channels, wide, (5, 3), (2, 2), padding=(2, 1)),
+                nn.Conv2d(wide, wider, (5, 3), (2, 2), padding=(2, 1)),
+                nn.Conv2d(wider, wider, (5, 3), (2, 1), padding=(2, 1)),
+            ]
+        )
+        self.conv_post = nn.Conv2d(wider, 1, (3, 3), padding=(1, 1))
+
+    def forward(self, audio: Tensor) -> Judgement:
+        """Judge audio [batch, samples]."""
+        x, features = self.magnitudes(audio).unsqueeze(1), []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), SLOPE)
+            features.append(x)
+        x = self.conv_post(x)
+        features.append(x)
+        return Judgement(x.flatten(1), features)
+
+    def magnitudes(self, audio: Tensor) -> Tensor:
+        """Return [batch, bins, frames] in float32."""
+        with torch.autocast(audio.device.type, enabled=False):
+            spectrum = torch.stft(
+                audio.float(),
+                self.n_fft,
+                self.hop_length,
+                self.win_length,
+                self.window,
+                return_complex=True,
+            )
+            return torch.view_as_real(spectrum).square().sum(-1).clamp(min=1e-9).sqrt()
+
+
+class MultiPeriodDiscriminator(nn.Module):
+    """One `PeriodDiscriminator` for each period."""
+
+    def __init__(self, settings: DiscriminatorsConfig) -> None:
+        super().__init__()
+        self.discriminators = nn.ModuleList(
+            PeriodDiscriminator(period, settings.channels, settings.max_channels)
+            for period in settings.periods
+        )
+
+    def forward(self, audio: Tensor) -> list[Judgement]:
+        """Judge audio [batch, samples], one judgement a period."""
+        return [one(audio) for one in self.discriminators]
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """One `ScaleDiscriminator` for each scale; the rate halves from one to the next."""
+
+    def __init__(self, settings: DiscriminatorsConfig) -> None:
+        super().__init__()
+        self.discriminators = nn.ModuleList(
+            ScaleDiscriminator(settings.channels, settings.max_channels)
+            for _ in range(settings.scales)
+        )
+        for module in list(self.discriminators[:1].modules()):
+            if isinstance(module, nn.Conv1d):
+                spectral_norm(module)
+
+    def forward(self, audio: Tensor) -> list[Judgement]:
+        """Judge audio [batch, samples], one judgement a scale."""
+        x, judgements = audio.unsqueeze(1), []
+        for scale, one in enumerate(self.discriminators):
+            x = F.avg_pool1d(x, 4, 2, padding=2) if scale else x
+            judgements.append(one(x))
+        return judgements
+
+
+class MultiResolutionDiscriminator(nn.Module):
+    """One `ResolutionDiscriminator` for each spectrogram."""
+
+    def __init__(self, settings: DiscriminatorsConfig) -> None:
+        super().__init__()
+        self.discriminators = nn.ModuleList(
+            ResolutionDiscriminator(resolution, settings.channels, settings.max_channels)
+            for resolution in settings.resolutions
+        )
+
+    def forward(self, audio: Tensor) -> list[Judgement]:
+        """Judge audio [batch, samples], one judgement a resolution."""
+        return [one(audio) for one in self.discriminators]
+
+
+class Discriminators(nn.Module):
+    """All discriminators of a training: periods first, then scales, then spectrograms."""
+
+    def __init__(self, settings: DiscriminatorsConfig) -> None:
+        super().__init__()
+        self.settings = settings
+        self.mpd = MultiPeriodDiscriminator(settings)
+        self.msd = MultiScaleDiscriminator(settings)
+        self.mrd = MultiResolutionDiscriminator(settings)
+
+    def forward(self, audio: Tensor) -> list[Judgement]:
+        """Judge audio.
+
+        Args:
+            audio: [batch, samples].
+
+        Returns:
+            One judgement a discriminator, always in the same order.
+
+        Raises:
+            ShapeError: The audio has another number of axes.
+        """
+        if audio.ndim != 2:
+            raise ShapeError(f"audio must be [batch, samples], got {list(audio.shape)}")
+        return [*self.mpd(audio), *self.msd(audio), *self.mrd(audio)]
