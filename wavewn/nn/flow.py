@@ -98,10 +98,8 @@ class Flow:
         kept = x.start - max(first - layer.left, 0)
         data = self._join(x, kept, layer.left + layer.right)
         if data is not None:
-            if last > first:
-                left, right = max(layer.left - first, 0), max(last + layer.right - x.end, 0)
-                data = layer.pad(data, left, right)
-            data = layer.filter(data, last - first)
+            left, right = max(layer.left - first, 0), max(last + layer.right - x.end, 0)
+            data = layer(data, left, right) if last > first else layer.nothing(data)
         return Rows(data, layer.out_channels, first, last, x.ended)
 
     def upsample(self, layer: UpsamplingConv1d, x: Rows) -> Rows:
@@ -112,7 +110,7 @@ class Flow:
         data = self._join(x, x.start - min(oldest, x.start), layer.reach)
         if data is not None:
             begin = first + layer.crop - min(oldest, x.start) * layer.rate
-            data = layer.spread(data, begin, last - first)
+            data = layer(data, begin, last - first) if last > first else layer.nothing(data)
         return Rows(data, layer.out_channels, first, last, x.ended)
 
     def align(self, *branches: Rows) -> tuple[Rows, ...]:

@@ -71,21 +71,29 @@ class PaddedConv1d(nn.Conv1d):
         ready = self.padding_mode_name != "reflect" or rows > self.left
         return max(rows - self.right, 0) if ready else 0
 
-    def pad(self, x: Tensor, left: int, right: int) -> Tensor:
-        """Put rows before the utterance's first and after its last."""
-        if not left and not right:
-            return x
-        return F.pad(x, (left, right), TORCH_MODE[self.padding_mode_name])
+    def nothing(self, x: Tensor) -> Tensor:
+        """Give no rows, of the type and width of an output."""
+        return x.new_zeros(x.shape[0], self.out_channels, 0, dtype=self.weight.dtype)
 
-    def filter(self, x: Tensor, rows: int) -> Tensor:
-        """Give the `rows` outputs that [batch, channels, left + rows + right] determines."""
-        if not rows:
-            return x.new_zeros(x.shape[0], self.out_channels, 0)
+    def forward(self, x: Tensor, left: int | None = None, right: int | None = None) -> Tensor:  # type: ignore[override]
+        """Filter a stretch.
+
+        Args:
+            x: [batch, in_channels, rows].
+            left: Rows of padding before it; None is all of them: the utterance begins with it.
+            right: Rows of padding after it; None likewise: the utterance ends with it.
+
+        Returns:
+            [batch, out_channels, rows that the padded stretch determines], at least one.
+        """
+        pads = (self.left if left is None else left, self.right if right is None else right)
+        if any(pads):
+            x = F.pad(x, pads, TORCH_MODE[self.padding_mode_name])
+        return self.filter(x)
+
+    def filter(self, x: Tensor) -> Tensor:
+        """Filter what is padded already."""
         return F.conv1d(x.to(self.weight.dtype), self.weight, self.bias, dilation=self.dilation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Filter a whole utterance."""
-        return self.filter(self.pad(x, self.left, self.right), x.shape[2])
 
 
 class UpsamplingConv1d(nn.ConvTranspose1d):
@@ -135,16 +143,26 @@ class UpsamplingConv1d(nn.ConvTranspose1d):
         """Number of the first input that an output sees."""
         return max(-((self.taps - 1 - output - self.crop) // self.rate), 0)
 
-    def spread(self, x: Tensor, begin: int, rows: int) -> Tensor:
-        """Give `rows` outputs from `begin` on, counted from the first that `x` reaches."""
-        if not rows:
-            return x.new_zeros(x.shape[0], self.out_channels, 0)
+    def nothing(self, x: Tensor) -> Tensor:
+        """Give no rows, of the type and width of an output."""
+        return x.new_zeros(x.shape[0], self.out_channels, 0, dtype=self.weight.dtype)
+
+    def forward(self, x: Tensor, begin: int | None = None, rows: int | None = None) -> Tensor:  # type: ignore[override]
+        """Upsample a stretch.
+
+        Args:
+            x: [batch, in_channels, rows].
+            begin: First output to give, counted from the first that `x` reaches; None where the
+                utterance begins with `x`.
+            rows: Outputs to give; None is `stride` for each row of `x`.
+
+        Returns:
+            [batch, out_channels, rows].
+        """
+        begin = self.crop if begin is None else begin
+        rows = x.shape[2] * self.rate if rows is None else rows
         y = F.conv_transpose1d(x.to(self.weight.dtype), self.weight, self.bias, self.stride)
         return y[:, :, begin : begin + rows]
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Upsample a whole utterance."""
-        return self.spread(x, self.crop, x.shape[2] * self.rate)
 
 
 class PreciseConv1d(PaddedConv1d):
@@ -154,10 +172,8 @@ class PreciseConv1d(PaddedConv1d):
     in a hundred million. For what is integrated over time, where any difference would grow.
     """
 
-    def filter(self, x: Tensor, rows: int) -> Tensor:
+    def filter(self, x: Tensor) -> Tensor:
         """See `PaddedConv1d.filter`."""
-        if not rows:
-            return x.new_zeros(x.shape[0], self.out_channels, 0, dtype=torch.float32)
         with torch.autocast(x.device.type, enabled=False):
             bias = None if self.bias is None else self.bias.double()
             taps = self.weight.double()
