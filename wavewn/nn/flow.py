@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavewn.errors import EngineError, ShapeError
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
@@ -77,6 +77,17 @@ class Rows:
         return self.data
 
 
+def mel_rows(mel: Tensor, n_mels: int) -> Rows:
+    """Number the frames of a whole mel.
+
+    Raises:
+        ShapeError: Not [batch, n_mels, frames].
+    """
+    if mel.dim() != 3 or mel.shape[1] != n_mels:
+        raise ShapeError(f"mel must be [batch, {n_mels} bands, frames], got {list(mel.shape)}")
+    return Rows.of(mel)
+
+
 @dataclass
 class Flow:
     """Runs the operations of a generator, in the order in which it calls them.
@@ -90,8 +101,9 @@ class Flow:
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
     _calls: int = 0
 
-    def conv(self, layer: PaddedConv1d, x: Rows) -> Rows:
-        """Filter, with the layer's own padding at the ends of the utterance."""
+    def conv(self, layer: nn.Module, x: Rows) -> Rows:
+        """Filter by a `PaddedConv1d`, with its own padding at the ends of the utterance."""
+        assert isinstance(layer, PaddedConv1d), "another kind of layer"
         assert x.channels == layer.in_channels, "rows of another width"
         self._check_length(layer, x)
         first, last = layer.determined(x.start, False), layer.determined(x.end, x.ended)
@@ -102,8 +114,9 @@ class Flow:
             data = layer(data, left, right) if last > first else layer.nothing(data)
         return Rows(data, layer.out_channels, first, last, x.ended)
 
-    def upsample(self, layer: UpsamplingConv1d, x: Rows) -> Rows:
-        """Filter by a transposed convolution; an input row becomes `stride` rows."""
+    def upsample(self, layer: nn.Module, x: Rows) -> Rows:
+        """Filter by an `UpsamplingConv1d`; an input row becomes `stride` rows."""
+        assert isinstance(layer, UpsamplingConv1d), "another kind of layer"
         assert x.channels == layer.in_channels, "rows of another width"
         first, last = layer.determined(x.start, False), layer.determined(x.end, x.ended)
         oldest = layer.oldest_input(first)
