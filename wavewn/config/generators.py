@@ -208,23 +208,26 @@ class SpectralConfig:
 
     Attributes:
         channels: Width of the residual stream.
-        hidden_channels: Width inside a block.
+        hidden_channels: Width of a block's gate.
         kernel_size: Taps of each block's dilated convolution.
         dilations: One a block.
-        look_ahead: Mel frames after the current one that a frame's spectrum sees.
-        n_fft: Length of the inverse transform's window, a multiple of the hop length; even.
+        look_ahead: Mel frames after the current one that a frame's spectra see.
+        subframes: Spectra a mel frame.
+        n_fft: Length of their windows: four times the hop of a sub-frame.
     """
 
     kind: Literal["spectral"] = field(default="spectral", kw_only=True)
-    channels: int = 256
-    hidden_channels: int = 512
-    kernel_size: int = 5
-    dilations: tuple[int, ...] = (1, 2, 1, 2, 1, 2, 1, 2)
+    channels: int = 192
+    hidden_channels: int = 192
+    kernel_size: int = 3
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2, 4, 8)
     look_ahead: int = 4
-    n_fft: int = 800
+    subframes: int = 2
+    n_fft: int = 400
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "channels", "hidden_channels", "kernel_size", "n_fft")
+        names = ("channels", "hidden_channels", "kernel_size", "subframes", "n_fft")
+        check_at_least(self, 1, *names)
         check_at_least(self, 0, "look_ahead")
         if not self.dilations or min(self.dilations) < 1:
             raise ConfigError(

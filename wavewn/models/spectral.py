@@ -1,0 +1,241 @@
+"""A small vocoder at frame rate: a source, filters that a network draws, an inverse STFT.
+
+    mel [B, M, F] -> pitch network -> F0 -> phase (summed) -> harmonics of equal height --+
+    mel [B, M, F] -> dilated stack -> log magnitude and phase of a filter for them -------* -+
+                                   -> log magnitude of a filter for noise ----* ------------ + -> y
+    noise [B, 1, F * hop] ----------------------------------------------------+
+
+A mel holds no phase, and a network at frame rate would have to invent one that fits from frame to
+frame: it would have to integrate. Here the integration is done for it: the phase of the voice is
+the running sum of F0, so that harmonics stay in step, and the network draws envelopes, which vary
+slowly. It was the phase that held back a pilot without a source.
+
+All of it happens at the rate of sub-frames, `subframes` to a mel frame. Each is a window of
+n_fft samples, in which F0 stands still; the harmonics in it are one closed formula, the noise is
+the newest n_fft samples of what is passed in. Both are transformed, filtered, transformed back and
+overlapped; with a squared Hann window at a quarter of its length they sum to a constant.
+
+Sums over time keep every error that goes into them, so the pitch network computes alike however
+its input is cut (`PreciseConv1d`), and its steps of phase are multiples of 2**-20 of a period,
+whose sums are exact. Learning: F0 from recordings (nn/pitch.py), the rest from the audio.
+
+The layers look back only, but for `look_ahead` frames that the first ones see.
+
+Source: the harmonic source as in Wang et al. 2019, arXiv:1904.12088, and the source filtered in
+the STFT domain as in Li et al. 2023, arXiv:2309.09493; the inverse STFT at frame rate as in
+Siuzdak 2023, arXiv:2306.00814; the stack is WaveNet's, nn/wn.py.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavewn.config import SpectralConfig
+from wavewn.errors import ConfigError
+from wavewn.models.wavenet import MEL_SCALE
+from wavewn.nn.flow import Flow, Rows
+from wavewn.nn.padded import PaddedConv1d, PreciseConv1d
+from wavewn.nn.pitch import F_MAX, F_MIN, fundamental_frequency
+
+INLET_TAPS = 7
+PITCH_CHANNELS = 64
+PITCH_TAPS = (5, 5, 3)
+PITCH_BINS = 120  # on a logarithmic scale from F_MIN to F_MAX
+NEAR = 3  # bins on either side of the likeliest that the estimate averages over
+STEP = 2.0**-20  # of a period
+QUIET, LOUD = -6.0, 6.0  # where the logarithms of the filters start, and where they end
+
+
+class Block(nn.Module):
+    """A gated dilated convolution that adds to what goes through."""
+
+    def __init__(
+        self, channels: int, hidden: int, kernel_size: int, dilation: int, right: int
+    ) -> None:
+        super().__init__()
+        self.gate = PaddedConv1d(channels, 2 * hidden, kernel_size, dilation, right=right)
+        self.out = PaddedConv1d(hidden, channels, 1)
+
+    def flow(self, run: Flow, x: Rows) -> Rows:
+        """Give rows of the same width."""
+        hidden = run.conv(self.gate, x).map(_gated, self.out.in_channels)
+        return run.add(x, run.conv(self.out, hidden))
+
+
+class Spectral(nn.Module):
+    """The generator.
+
+    Args:
+        settings: Sizes.
+        n_mels: Mel bands.
+        hop_length: Samples a frame.
+        sample_rate: In Hz.
+        mel_silence: What a mel holds where nothing sounds.
+
+    Raises:
+        ConfigError: The sizes do not go with the mel.
+    """
+
+    noise_channels = 1
+
+    def __init__(
+        self,
+        settings: SpectralConfig,
+        n_mels: int,
+        hop_length: int,
+        sample_rate: int,
+        mel_silence: float,
+    ) -> None:
+        super().__init__()
+        subframes = settings.subframes
+        if (
+            hop_length % subframes
+            or settings.n_fft % 4
+            or 4 * hop_length != settings.n_fft * subframes
+        ):
+            raise ConfigError(
+                f"SpectralConfig: {subframes} sub-frames and an n_fft of {settings.n_fft} do not "
+                f"go with a hop of {hop_length} samples: n_fft must be four hops of a sub-frame"
+            )
+        self.settings, self.n_mels, self.hop_length = settings, n_mels, hop_length
+        self.sample_rate = sample_rate
+        self.step = hop_length // subframes
+        channels, ahead = settings.channels, settings.look_ahead
+        right = min(ahead, INLET_TAPS // 2)
+        self.inlet = PaddedConv1d(n_mels, channels, INLET_TAPS, right=right)
+        ahead -= right
+        self.blocks = nn.ModuleList()
+        for dilation in settings.dilations:
+            context = (settings.kernel_size - 1) * dilation
+            right = min(ahead, context // 2)
+            ahead -= right
+            sizes = (channels, settings.hidden_channels, settings.kernel_size, dilation, right)
+            self.blocks.append(Block(*sizes))
+        if ahead:
+            raise ConfigError(
+                f"SpectralConfig.look_ahead is {settings.look_ahead} frames, {ahead} more than the "
+                "layers can see; add taps or blocks"
+            )
+        self.bins = settings.n_fft // 2 + 1
+        self.outlet = PaddedConv1d(channels, subframes * 3 * self.bins, 1)
+        widths = (n_mels, *[PITCH_CHANNELS] * (len(PITCH_TAPS) - 1), subframes * PITCH_BINS)
+        ahead = settings.look_ahead
+        self.pitch = nn.ModuleList()
+        for i, taps in enumerate(PITCH_TAPS):
+            right = min(ahead, taps // 2)
+            ahead -= right
+            self.pitch.append(PreciseConv1d(widths[i], widths[i + 1], taps, right=right))
+        self.register_buffer("mel_silence", torch.tensor(mel_silence))
+        self.register_buffer("window", torch.hann_window(settings.n_fft), persistent=False)
+        scale = torch.linspace(math.log(F_MIN), math.log(F_MAX), PITCH_BINS).double()
+        self.register_buffer("pitch_scale", scale[:, None], persistent=False)
+
+    def forward(self, mel: Tensor, noise: Tensor) -> Tensor:
+        """Turn whole mels into audio.
+
+        Args:
+            mel: [batch, bands, frames].
+            noise: [batch, 1, frames * hop_length], normal.
+
+        Returns:
+            [batch, frames * hop_length].
+        """
+        return self.flow(Flow(), Rows.of(mel), Rows.of(noise)).whole[:, 0]
+
+    def flow(self, run: Flow, mel: Rows, noise: Rows) -> Rows:
+        """See `forward`; rows in, one channel of samples out."""
+        mel = mel.map(self._normalised)
+        cycles = self._pitch_logits(run, mel).map(self._cycles, 1)
+        phase = run.accumulate(cycles)
+        spectra = self._spectra(run, mel)
+        newest = run.frames(noise, self.settings.n_fft, self.step)
+        spectra, cycles, phase, newest = run.align(spectra, cycles, phase, newest)
+        data = None
+        if spectra.data is not None:
+            data = self._synthesize(spectra.data, cycles.whole, phase.whole, newest.whole)
+        length = self.settings.n_fft
+        frames = Rows(data, length, spectra.start, spectra.end, spectra.ended)
+        return run.overlap_add(frames, self.step, (length - self.step) // 2)
+
+    def pitch_loss(self, mel: Tensor, audio: Tensor) -> Tensor:
+        """Cross-entropy of F0, where a recording is voiced; float32.
+
+        Args:
+            mel: [batch, bands, frames].
+            audio: [batch, frames * hop_length], what the mel was taken from.
+        """
+        known = fundamental_frequency(audio, self.sample_rate, self.step)
+        logits = self._pitch_logits(Flow(), Rows.of(mel).map(self._normalised)).whole
+        voiced = known > 0
+        place = (known.clamp_min(F_MIN) / F_MIN).log() / math.log(F_MAX / F_MIN)
+        place = place.clamp(0, 1) * (PITCH_BINS - 1)
+        bins = torch.arange(PITCH_BINS, device=mel.device)[:, None]
+        wanted = torch.softmax(-0.5 * (bins - place[:, None]).square(), dim=1)
+        entropy = -(wanted * logits.log_softmax(dim=1)).sum(1)
+        return (entropy * voiced).sum() / voiced.sum().clamp_min(1)
+
+    def _normalised(self, mel: Tensor) -> Tensor:
+        return (mel - self.mel_silence) / MEL_SCALE
+
+    def _pitch_logits(self, run: Flow, mel: Rows) -> Rows:
+        """F0's bins, [batch, PITCH_BINS, sub-frames]."""
+        x = mel
+        for i, layer in enumerate(self.pitch):
+            x = run.conv(layer, x if i == 0 else x.map(F.relu))
+        return x.interleave(self.settings.subframes)
+
+    @torch.no_grad()
+    def _cycles(self, logits: Tensor) -> Tensor:
+        """Periods that go by in a sub-frame, float64 and multiples of STEP."""
+        logits = logits.double()
+        bins = torch.arange(PITCH_BINS, device=logits.device)[:, None]
+        far = (bins - logits.argmax(dim=1, keepdim=True)).abs() > NEAR
+        share = logits.masked_fill(far, -math.inf).softmax(dim=1)
+        f0 = (share * self.pitch_scale).sum(1, keepdim=True).exp()
+        return (f0 * (self.step / self.sample_rate / STEP)).round() * STEP
+
+    def _spectra(self, run: Flow, mel: Rows) -> Rows:
+        x = run.conv(self.inlet, mel)
+        for block in self.blocks:
+            x = block.flow(run, x)
+        return run.conv(self.outlet, x).interleave(self.settings.subframes)
+
+    def _synthesize(self, spectra: Tensor, cycles: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
+        """Filter the sources of each sub-frame; [batch, n_fft, sub-frames], float32."""
+        length = self.settings.n_fft
+        if not spectra.shape[2]:
+            return spectra.new_zeros(spectra.shape[0], length, 0, dtype=torch.float32)
+        with torch.autocast(spectra.device.type, enabled=False):
+            harmonic, turn, breath = spectra.float().transpose(1, 2).chunk(3, dim=2)
+            source = self._harmonics(cycles.transpose(1, 2), phase.transpose(1, 2))
+            voice = torch.fft.rfft(source * self.window)
+            air = torch.fft.rfft(noise.float().transpose(1, 2) * self.window)
+            filtered = voice * torch.polar((harmonic + QUIET).clamp(max=LOUD).exp(), turn)
+            filtered = filtered + air * (breath + QUIET).clamp(max=LOUD).exp()
+            frames = torch.fft.irfft(filtered, length) * (self.window / 1.5)
+            return frames.transpose(1, 2)
+
+    @torch.no_grad()
+    def _harmonics(self, cycles: Tensor, phase: Tensor) -> Tensor:
+        """Twice the sum of the cosines of all harmonics below half the sample rate.
+
+        In closed form: sin((2K + 1) pi t) / sin(pi t) - 1, with t in periods and K harmonics;
+        [batch, sub-frames, n_fft].
+        """
+        length = self.settings.n_fft
+        place = torch.arange(length, device=cycles.device) - (length - 1) / 2
+        f0 = cycles / self.step  # periods a sample
+        periods = phase + f0 * place.double()
+        t = (periods - periods.round()).float()
+        count = (0.5 / f0).floor().float()
+        low = torch.sin(math.pi * t)
+        near = low.abs() < 1e-4
+        ratio = torch.sin((2 * count + 1) * math.pi * t) / torch.where(near, 1.0, low)
+        return torch.where(near, 2 * count + 1, ratio) - 1
+
+
+def _gated(a: Tensor) -> Tensor:
+    filtered, gate = a.chunk(2, dim=1)
+    return torch.tanh(filtered) * torch.sigmoid(gate)
