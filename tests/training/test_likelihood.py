@@ -17,7 +17,8 @@ from wavewn.training.likelihood import (
     learning_rate_factor,
     output_scale,
 )
-from wavewn.training.recipe import OptimiserConfig, load_recipe
+from wavewn.training.recipe import load_recipe
+from wavewn.training.settings import OptimiserConfig
 
 
 @pytest.fixture

@@ -74,7 +74,8 @@ def make_recipe(vocoder: "Vocoder", steps: int) -> "Recipe":
 
     from wavewn.config import wavenet_config
     from wavewn.shipped import shipped
-    from wavewn.training.recipe import ClipsConfig, OptimiserConfig, load_recipe
+    from wavewn.training.recipe import load_recipe
+    from wavewn.training.settings import ClipsConfig, OptimiserConfig
 
     recipe = load_recipe(shipped("recipes", "quickstart"))
     return dataclasses.replace(

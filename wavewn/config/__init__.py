@@ -5,6 +5,7 @@ that `MuLaw(64)` has 64 classes. The recipe that composes these with a `MelSpec`
 settings lives in `training/recipe.py`, because it needs rooms above this one.
 """
 
+from wavewn.config.adversarial import AdversarialConfig
 from wavewn.config.checks import check_at_least, check_finite
 from wavewn.config.discriminators import DISCRIMINATORS, DiscriminatorsConfig
 from wavewn.config.generators import (
@@ -31,6 +32,7 @@ from wavewn.config.wavenet import (
 __all__ = [
     "DISCRIMINATORS",
     "MODELS",
+    "AdversarialConfig",
     "Condition",
     "DiscriminatorsConfig",
     "Gaussian",

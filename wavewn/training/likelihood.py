@@ -34,7 +34,8 @@ from wavewn.nn.weight_norm import (
     data_dependent_init,
     parameter_groups,
 )
-from wavewn.training.recipe import OptimiserConfig, Recipe
+from wavewn.training.recipe import Recipe
+from wavewn.training.settings import OptimiserConfig
 
 PREDICTOR_SHARE = 0.3  # of the linear prediction in the loss: see nn/linear_prediction.py
 PITCH_SHARE = 10.0  # of the aperiodicity in that

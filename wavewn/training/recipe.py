@@ -4,8 +4,7 @@ The file is read by a safe loader as plain data; jsonargparse checks types and u
 the command line override any key (`--data.frames 20`, `--trainer.max_steps 100`) and prints the
 whole (`--print_config`). Parsing makes dataclasses and nothing else: no key names a class.
 
-Two conveniences are resolved before parsing. `mel` may be the name of a preset, alone or as
-`mel.preset` with changes beside it; `model.head.kind` chooses the head whose keys are then known.
+Names of presets and kinds are spelled out before parsing: see `shorthand.py`.
 """
 
 import dataclasses
@@ -22,19 +21,19 @@ from lightning.pytorch import Trainer
 
 from wavewn.audio.mel import MelSpec
 from wavewn.config import (
-    Gaussian,
-    LogisticMixture,
-    MuLaw,
+    MODELS,
+    AdversarialConfig,
+    DiscriminatorsConfig,
+    ModelConfig,
     WaveNetConfig,
     check_at_least,
-    wavenet_config,
+    model_config,
 )
 from wavewn.data.module import DataConfig
 from wavewn.errors import ConfigError
+from wavewn.training.settings import ClipsConfig, OptimiserConfig
+from wavewn.training.shorthand import HEADS, spell_out
 from wavewn.training.yaml_file import load_yaml
-
-MODELS = {"wavenet": WaveNetConfig}
-HEADS = {"mu-law": MuLaw, "logistic-mixture": LogisticMixture, "gaussian": Gaussian}
 
 Plain = bool | int | float | str | list[int] | None
 # Settings of the Trainer that wavewn makes itself, and those that would cut its one endless epoch
@@ -65,74 +64,17 @@ TRAINER = {  # what a recipe need not say
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
-    """Adam with a warm-up and a cosine decay.
-
-    Attributes:
-        lr: Largest learning rate.
-        beta1: Decay of the first moment.
-        beta2: Decay of the second moment.
-        weight_decay: Decoupled; reaches only plain weights, never gains, directions or biases.
-        warmup_steps: Steps of linear growth at the start.
-        decay_steps: Step at which the cosine ends; None takes trainer.max_steps.
-        final: Share of `lr` that is left at the end.
-        predictor_steps: Steps that a linear prediction is fitted alone, before the training; each
-            costs a tenth of the training's.
-    """
-
-    lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.0
-    warmup_steps: int = 200
-    decay_steps: int | None = None
-    final: float = 0.01
-    predictor_steps: int = 1000
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ConfigError(f"optimiser.lr must be above 0, got {self.lr}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"optimiser.{name} must lie in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.final <= 1:
-            raise ConfigError(f"optimiser.final must lie in [0, 1], got {self.final}")
-        check_at_least(self, 0, "weight_decay", "warmup_steps", "predictor_steps")
-        if self.decay_steps is not None:
-            check_at_least(self, 1, "decay_steps")
-
-
-@dataclass(frozen=True)
-class ClipsConfig:
-    """Audio and spectrograms of generated speech in TensorBoard.
-
-    Attributes:
-        count: Validation utterances of which the beginning is generated.
-        seconds: Length of each.
-        every: Validations from one time to the next; 0 generates never. The reference engine
-            needs minutes for two seconds on a CPU.
-    """
-
-    count: int = 2
-    seconds: float = 2.0
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        check_at_least(self, 0, "count", "every")
-        if self.seconds <= 0:
-            raise ConfigError(f"clips.seconds must be above 0, got {self.seconds}")
-
-
-@dataclass(frozen=True)
 class Recipe:
     """All about a training.
 
     Attributes:
         data: Manifest, crops, workers.
         mel: The mel contract, and with it the only sample rate.
-        model: Sizes and head.
+        model: Of which kind, and its sizes.
         optimiser: Adam and its schedule.
         clips: What is generated at validation.
+        adversarial: Losses and discriminators of a one-pass generator, where None takes the
+            defaults; a WaveNet has none.
         trainer: Arguments of Lightning's Trainer.
         ema_decay: Of the moving average of the weights, which is what is validated and exported.
         checkpoint_every: Steps from one checkpoint to the next.
@@ -142,9 +84,10 @@ class Recipe:
 
     data: DataConfig
     mel: MelSpec = field(default_factory=MelSpec)
-    model: WaveNetConfig = field(default_factory=WaveNetConfig)
+    model: ModelConfig = field(default_factory=WaveNetConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     clips: ClipsConfig = field(default_factory=ClipsConfig)
+    adversarial: AdversarialConfig | None = None
     trainer: dict[str, Plain] = field(default_factory=dict)
     ema_decay: float = 0.999
     checkpoint_every: int = 500
@@ -170,6 +113,35 @@ class Recipe:
             value = self.trainer.get(key, TRAINER[key])
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"trainer.{key} must be a number of steps, got {value!r}")
+        if isinstance(self.model, WaveNetConfig):
+            if self.adversarial is not None:
+                raise ConfigError(
+                    "adversarial is for one-pass generators; model.kind is wavenet, which learns "
+                    "by its likelihood alone: leave it out"
+                )
+            return
+        if self.adversarial is None:
+            object.__setattr__(self, "adversarial", AdversarialConfig())
+        self._check_generator()
+
+    def _check_generator(self) -> None:
+        """Refuse settings that mean nothing to a one-pass generator."""
+        for name in ("noise", "dropout"):
+            if getattr(self.data, name):
+                raise ConfigError(
+                    f"data.{name} damages the history that a WaveNet is fed; a model of kind "
+                    f"{self.model.kind} is fed none: leave it 0"
+                )
+        if self.optimiser.predictor_steps != OptimiserConfig.predictor_steps:
+            raise ConfigError(
+                "optimiser.predictor_steps fits a WaveNet's linear prediction; a model of kind "
+                f"{self.model.kind} has none: leave it out"
+            )
+        if self.trainer.get("accumulate_grad_batches", 1) != 1:
+            raise ConfigError(
+                "trainer.accumulate_grad_batches must be 1 where two networks take turns; raise "
+                "data.batch_size"
+            )
 
     @property
     def trainer_settings(self) -> dict[str, Any]:
@@ -183,7 +155,17 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON and `torch.load(weights_only=True)` hold them."""
-        return {**dataclasses.asdict(self), "mel": self.mel.to_dict()}
+        values = {**dataclasses.asdict(self), "mel": self.mel.to_dict()}
+        if self.adversarial is None:
+            del values["adversarial"]
+        return _plain(values)  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    """Write tuples as lists, which JSON has."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -198,24 +180,27 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     values = load_yaml(path)
     arguments = list(overrides)
-    values = _resolve(values, arguments, path)
+    values = spell_out(values, arguments, path)
     parser = _make_parser(values["model"])
+    groups = {"data.": DataConfig, "optimiser.": OptimiserConfig, "clips.": ClipsConfig}
+    if "adversarial" in values:
+        groups["adversarial."] = AdversarialConfig
     try:
         parsed = parser.parse_args(["--config", json.dumps(values, default=str), *arguments])
     except (ArgumentError, OverflowError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())[:300]}") from None
     parts = parsed.as_dict()
     parts.pop("config")
-    groups = {"data.": DataConfig, "optimiser.": OptimiserConfig, "clips.": ClipsConfig}
     for where, owner in {"": Recipe, **groups}.items():
         _check_given(owner, parts[where[:-1]] if where else parts, f"{path}: {where}")
     try:
         return Recipe(
             data=DataConfig(**parts.pop("data")),
             mel=MelSpec.from_dict(parts.pop("mel")),
-            model=wavenet_config(parts.pop("model")),
+            model=model_config(parts.pop("model")),
             optimiser=OptimiserConfig(**parts.pop("optimiser")),
             clips=ClipsConfig(**parts.pop("clips")),
+            adversarial=_adversarial(parts.pop("adversarial", None)),
             **parts,
         )
     except ConfigError as error:
@@ -227,53 +212,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def _check_given(owner: type, values: Mapping[str, Any], where: str) -> None:
     """Refuse null where no setting may be null; jsonargparse lets it pass."""
     for name, hint in get_type_hints(owner).items():
-        if values[name] is None and NoneType not in get_args(hint):
+        if values.get(name, 0) is None and NoneType not in get_args(hint):
             raise ConfigError(f"{where}{name} must have a value, got null")
 
 
-def _resolve(values: dict[str, Any], arguments: list[str], path: Path) -> dict[str, Any]:
-    """Spell out the mel preset and the kinds; takes their overrides out of `arguments`."""
-    mel = _take(arguments, "mel") or _take(arguments, "mel.preset") or values.get("mel", {})
-    if isinstance(mel, str):
-        mel = {"preset": mel}
-    model = values.get("model", {})
-    head = model.get("head", {}) if isinstance(model, dict) else {}
-    groups = {name: values.get(name, {}) for name in ("data", "optimiser", "clips", "trainer")}
-    groups |= {"mel": mel, "model": model, "model.head": head}
-    for name, group in groups.items():
-        if not isinstance(group, dict):
-            raise ConfigError(f"{path}: {name} must be a group of keys, got {group!r}")
-    preset = mel.get("preset", "wavewn-16k")
-    if not isinstance(preset, str):
-        raise ConfigError(f"{path}: mel.preset must be a name, got {preset!r}")
-    mel = {key: value for key, value in mel.items() if key != "preset"}
-    given = _take(arguments, "model.head.kind")
-    if given and given != head.get("kind", "mu-law"):
-        head = {}  # the other head's keys mean nothing to this one
-    head = {**head, "kind": given or head.get("kind", "mu-law")}
-    kind = _take(arguments, "model.kind") or model.get("kind", "wavenet")
-    for name, chosen, known in (("model", kind, MODELS), ("model.head", head["kind"], HEADS)):
-        if not isinstance(chosen, str) or chosen not in known:
-            raise ConfigError(
-                f"{path}: {name}.kind must be one of {', '.join(known)}, got {chosen}"
-            )
-    return {
-        **values,
-        "mel": {**MelSpec.preset(preset).to_dict(), **mel},
-        "model": {**model, "kind": kind, "head": head},
-    }
-
-
-def _take(arguments: list[str], key: str) -> str | None:
-    """Remove `--key value` or `--key=value` from `arguments`; return the last value."""
-    value = None
-    for index in reversed(range(len(arguments))):
-        name, equals, after = arguments[index].partition("=")
-        if name != f"--{key}" or (not equals and index + 1 == len(arguments)):
-            continue
-        value = value or (after if equals else arguments[index + 1])
-        del arguments[index : index + (1 if equals else 2)]
-    return value
+def _adversarial(values: dict[str, Any] | None) -> AdversarialConfig | None:
+    if values is None:
+        return None
+    discriminators = DiscriminatorsConfig(**values.pop("discriminators"))
+    return AdversarialConfig(discriminators=discriminators, **values)
 
 
 def _make_parser(model: dict[str, Any]) -> ArgumentParser:
@@ -283,7 +230,11 @@ def _make_parser(model: dict[str, Any]) -> ArgumentParser:
     parser.add_class_arguments(DataConfig, "data")
     parser.add_class_arguments(MelSpec, "mel")
     parser.add_class_arguments(MODELS[model["kind"]], "model", skip={"head"})
-    parser.add_class_arguments(HEADS[model["head"]["kind"]], "model.head")
+    if model["kind"] == "wavenet":
+        parser.add_class_arguments(HEADS[model["head"]["kind"]], "model.head")
+    else:
+        parser.add_class_arguments(AdversarialConfig, "adversarial", skip={"discriminators"})
+        parser.add_class_arguments(DiscriminatorsConfig, "adversarial.discriminators")
     parser.add_class_arguments(OptimiserConfig, "optimiser")
     parser.add_class_arguments(ClipsConfig, "clips")
     parser.add_argument("--trainer", type=dict[str, Plain], default={})

@@ -1,0 +1,138 @@
+"""Recipes of one-pass generators: every kind of model, and the game with the discriminators."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from wavewn.config import (
+    DISCRIMINATORS,
+    AdversarialConfig,
+    DiscriminatorsConfig,
+    HiFiGANConfig,
+    SpectralConfig,
+    WaveNetConfig,
+)
+from wavewn.data.module import DataConfig
+from wavewn.errors import ConfigError
+from wavewn.training.recipe import Recipe, load_recipe
+
+
+def write(path, **parts):
+    parts = {"data": {"manifest": "m"}, "model": {"kind": "hifigan"}, **parts}
+    path.write_text(yaml.safe_dump(parts))
+    return path
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "recipe.yaml"
+
+
+@pytest.mark.parametrize("kind", ["hifigan", "melgan", "parallel-wavegan", "spectral"])
+def test_every_kind_of_generator_is_read_and_plays_by_default(file, kind):
+    recipe = load_recipe(write(file, model={"kind": kind}))
+
+    assert recipe.model.kind == kind
+    assert recipe.adversarial == AdversarialConfig()
+    assert Recipe(DataConfig("m"), model=recipe.model).adversarial == AdversarialConfig()
+
+
+def test_a_wavenet_plays_no_game(file):
+    recipe = load_recipe(write(file, model={"kind": "wavenet"}))
+
+    assert recipe.adversarial is None
+    assert "adversarial" not in recipe.to_dict()
+    for given in ({}, {"warmup_steps": 3}):
+        with pytest.raises(ConfigError, match="adversarial is for one-pass generators"):
+            load_recipe(write(file, model={"kind": "wavenet"}, adversarial=given))
+    with pytest.raises(ConfigError, match="adversarial is for one-pass generators"):
+        Recipe(DataConfig("m"), adversarial=AdversarialConfig())
+    with pytest.raises(ConfigError, match="adversarial"):
+        load_recipe(write(file, model={"kind": "wavenet"}), ["--adversarial.loss", "hinge"])
+
+
+def test_discriminators_are_a_preset_with_changes(file):
+    named = load_recipe(write(file, adversarial={"discriminators": "light"}))
+    changed = {"discriminators": {"preset": "light", "periods": [2, 3]}}
+    overrides = ["--adversarial.discriminators.channels", "16", "--adversarial.loss=hinge"]
+    mixed = load_recipe(write(file, adversarial=changed), overrides)
+    taken = load_recipe(write(file), ["--adversarial.discriminators", "light"])
+
+    assert named.adversarial.discriminators == DISCRIMINATORS["light"]
+    assert taken.adversarial.discriminators == DISCRIMINATORS["light"]
+    assert mixed.adversarial.discriminators == DiscriminatorsConfig(
+        periods=(2, 3),
+        scales=0,
+        resolutions=DISCRIMINATORS["light"].resolutions,
+        channels=16,
+        max_channels=64,
+    )
+    assert mixed.adversarial.loss == "hinge"
+
+
+def test_sizes_are_read_and_overridden_and_another_kind_drops_them(file):
+    sizes = {"kind": "hifigan", "upsample_rates": [10, 5], "upsample_kernel_sizes": [20, 11]}
+    path = write(file, model=sizes)
+
+    recipe = load_recipe(path, ["--model.channels", "64", "--model.causal", "true"])
+    other = load_recipe(path, ["--model.kind", "spectral", "--model.dilations", "[1, 3]"])
+
+    assert recipe.model == HiFiGANConfig(
+        channels=64, upsample_rates=(10, 5), upsample_kernel_sizes=(20, 11), causal=True
+    )
+    assert other.model == SpectralConfig(dilations=(1, 3))
+    assert isinstance(load_recipe(path, ["--model.kind", "wavenet"]).model, WaveNetConfig)
+
+
+@pytest.mark.parametrize(
+    ("parts", "key"),
+    [
+        ({"model": {"kind": "hifigam"}}, "model.kind must be one of wavenet, hifigan"),
+        ({"model": {"kind": "hifigan", "skip_channels": 8}}, "skip_channels"),
+        ({"model": {"kind": "hifigan", "head": {"kind": "mu-law"}}}, "head"),
+        ({"model": {"kind": "hifigan", "causal": True, "padding": "reflect"}}, "causal"),
+        ({"adversarial": {"discriminators": "lite"}}, "must be one of hifigan, light, got lite"),
+        ({"adversarial": {"discriminators": {"preset": "light", "period": 3}}}, "period"),
+        ({"adversarial": {"discriminators": None}}, "discriminators"),
+        ({"adversarial": {"loss": "wasserstein"}}, "wasserstein"),
+        ({"adversarial": {"mel_loss": "double"}}, "double"),
+        ({"adversarial": {"mel_weight": -1.0}}, "mel_weight"),
+        ({"adversarial": {"lr": 0.0}}, "adversarial.lr"),
+        ({"adversarial": {"loss": None}}, "adversarial.loss must have a value"),
+        ({"adversarial": {"warmup_steps": 5, "mel_weight": 0}}, "without discriminators"),
+        ({"adversarial": {"mel_weight": 0, "adversarial_weight": 0}}, "all weights are 0"),
+        ({"adversarial": {"gradient_clip_val": -1}}, "gradient_clip_val"),
+        ({"adversarial": 3}, "adversarial must be a group of keys"),
+        ({"data": {"manifest": "m", "noise": 0.1}}, "data.noise"),
+        ({"data": {"manifest": "m", "dropout": 0.1}}, "data.dropout"),
+        ({"optimiser": {"predictor_steps": 5}}, "predictor_steps"),
+        ({"trainer": {"accumulate_grad_batches": 2}}, "accumulate_grad_batches"),
+    ],
+)
+def test_a_mistake_is_one_error_that_names_the_key(file, parts, key):
+    with pytest.raises(ConfigError, match=key):
+        load_recipe(write(file, **parts))
+
+
+def test_the_plain_recipe_survives_torch_load_and_json_and_is_the_recipe(file, tmp_path):
+    game = {"discriminators": "light", "lr": 1e-4, "context": 2, "mel_loss": "multi-scale-light"}
+    recipe = load_recipe(write(file, adversarial=game))
+    plain = recipe.to_dict()
+
+    torch.save(plain, tmp_path / "x.pt")
+    file.write_text(yaml.safe_dump(plain))
+
+    assert torch.load(tmp_path / "x.pt", weights_only=True) == plain
+    assert json.loads(json.dumps(plain)) == plain
+    assert load_recipe(file) == recipe
+
+
+def test_print_config_shows_the_game(file, capsys):
+    with pytest.raises(SystemExit):
+        load_recipe(write(file), ["--print_config"])
+
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["model"]["kind"] == "hifigan"
+    assert shown["adversarial"]["discriminators"]["periods"] == [2, 3, 5, 7, 11]
