@@ -119,14 +119,7 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
     Raises:
         EngineError: The model still has weight norm, or a parameter is NaN or infinite.
     """
-    if named := normed_modules(model):
-        raise EngineError(
-            f"an engine runs plain weights, but {next(iter(named))} has weight norm; "
-            "load folded_state_dict(model) into a fresh model"
-        )
-    for name, value in model.named_parameters():
-        if not bool(value.isfinite().all()):
-            raise EngineError(f"parameter {name} holds NaN or infinite values; the model is broken")
+    check_plain(model)
     network, stack = model.condition, model.stack
     speakers = upsample = predictor = pitch = None
     if network.embedding is not None and network.speaker is not None:
@@ -166,6 +159,18 @@ def pack_wavenet(model: WaveNet) -> WaveNetWeights:
         hidden=_affine(model.hidden.weight, model.hidden.bias),
         output=_affine(model.output.weight, model.output.bias),
     )
+
+
+def check_plain(model: nn.Module) -> None:
+    """Raise EngineError unless a model is without weight norm and all its parameters are finite."""
+    if named := normed_modules(model):
+        raise EngineError(
+            f"an engine runs plain weights, but {next(iter(named))} has weight norm; "
+            "load folded_state_dict(model) into a fresh model"
+        )
+    for name, value in model.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise EngineError(f"parameter {name} holds NaN or infinite values; the model is broken")
 
 
 def wavenet_layout(settings: WaveNetConfig, n_mels: int) -> StateLayout:
