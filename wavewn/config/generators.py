@@ -50,7 +50,7 @@ class HiFiGANConfig:
     Attributes:
         channels: Width before the first upsampling; each halves it.
         upsample_rates: Their product is the hop length of the mel.
-        upsample_kernel_sizes: One a rate: at least it, and odd or even as it is.
+        upsample_kernel_sizes: One a rate, at least as long as it.
         resblock: "1" has two convolutions a dilation, "2" one.
         resblock_kernel_sizes: One a parallel branch, odd.
         resblock_dilations: One tuple a branch.
@@ -77,12 +77,11 @@ class HiFiGANConfig:
             raise ConfigError(f'HiFiGANConfig.resblock must be "1" or "2", got {self.resblock!r}')
         kernels = self.upsample_kernel_sizes
         if len(kernels) != len(self.upsample_rates) or any(
-            kernel < rate or (kernel - rate) % 2
-            for kernel, rate in zip(kernels, self.upsample_rates, strict=False)
+            kernel < rate for kernel, rate in zip(kernels, self.upsample_rates, strict=False)
         ):
             raise ConfigError(
                 "HiFiGANConfig.upsample_kernel_sizes must have one kernel for each of the rates "
-                f"{self.upsample_rates}, at least as long and odd or even as it is, got {kernels}"
+                f"{self.upsample_rates}, at least as long as it, got {kernels}"
             )
         taps, dilations = self.resblock_kernel_sizes, self.resblock_dilations
         if not taps or any(k < 1 or k % 2 == 0 for k in taps):
