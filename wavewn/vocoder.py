@@ -18,6 +18,7 @@ from wavewn.engine.choice import ENGINES, PRECISIONS, make_engine
 from wavewn.engine.stream import Stream
 from wavewn.engine.weights import pack_wavenet
 from wavewn.errors import BundleError, EngineError, MelError, WavewnError
+from wavewn.models.wavenet import WaveNet
 from wavewn.shipped import shipped
 
 logger = logging.getLogger(__name__)
@@ -32,10 +33,11 @@ class Vocoder:
 
     Args:
         bundle: The model and its mel definition.
-        engine: "auto" or one of `ENGINES`: native on the CPU, if it was compiled, else reference.
+        engine: "auto" or one of `ENGINES`: a WaveNet runs in the native one on the CPU, if it was
+            compiled, else in the reference; other models run in "onepass".
         precision: "auto" or one of `PRECISIONS`: the fastest that the bundle calls usable.
         device: Such as "cpu" or "cuda:0"; None is the CPU.
-        threads: That the native engine may use; the samples do not depend on it.
+        threads: That the engine may use.
 
     Attributes:
         model: The plain network, for those who ask what kind it is; the engine has a copy.
@@ -61,7 +63,7 @@ class Vocoder:
         self.mel_spec: MelSpec = bundle.mel
         self.speakers = list(bundle.speakers)
         self.engine: Engine = make_engine(
-            pack_wavenet(bundle.model),
+            pack_wavenet(bundle.model) if isinstance(bundle.model, WaveNet) else bundle.model,
             engine,
             precision,
             device=_device(device),
@@ -107,7 +109,8 @@ class Vocoder:
             lengths: Frames of each row; what lies behind is not heard.
             speaker: Name or number, one for all rows or one for each; only where the model knows
                 speakers.
-            temperature: Of the sampling; 0 takes the likeliest.
+            temperature: Of the sampling; 0 takes the likeliest. A model that no noise drives has
+                none: it must be 1.
             seed: One for all rows or one for each.
             progress: Told the number of frames done since the last call; their sum is frames.
 
@@ -123,17 +126,36 @@ class Vocoder:
         rows = rows.unsqueeze(0) if rows.dim() == 2 else rows
         rows = rows.float() if rows.is_floating_point() else rows
         ends = _lengths(rows, lengths)
-        inside: Tensor | None = None
         if ends is not None:
-            inside = torch.arange(rows.shape[2]) < ends[:, None]
-            outside = ~inside.to(rows.device)
-            rows = rows.masked_fill(outside[:, None], self.mel_spec.log_floor)
+            outside = torch.arange(rows.shape[2]) >= ends[:, None]
+            silence = self.mel_spec.log_floor
+            rows = rows.masked_fill(outside[:, None].to(rows.device), silence)
         check_mel(rows, self.mel_spec)
         stream = self.stream(len(rows), speaker=speaker, temperature=temperature, seed=seed)
+        if ends is not None and not self.engine.silent_end:
+            return self._apart(stream, rows, ends, progress or _tell_nobody)
         audio = torch.cat([stream.push(rows, progress), stream.finish(progress)], dim=1)
-        if inside is not None:
-            keep = inside.repeat_interleave(self.mel_spec.hop_length, dim=1)
-            audio *= keep.to(audio.device)
+        if ends is not None:
+            outside = outside.repeat_interleave(self.mel_spec.hop_length, dim=1)
+            audio.masked_fill_(outside.to(audio.device), 0.0)
+        return audio
+
+    def _apart(
+        self, stream: Stream, mel: Tensor, ends: Tensor, progress: Callable[[int], None]
+    ) -> Tensor:
+        """Synthesize rows of each length by themselves, so that each hears its own end."""
+        engine, temperature, told = self.engine, stream.temperature, 0
+        mel = mel.to(engine.device)
+        audio = torch.zeros(len(mel), mel.shape[2] * engine.hop_length, device=engine.device)
+        for end in ends.unique().tolist():  # the shortest first
+            chosen = (ends == end).nonzero()[:, 0].to(engine.device)
+            state = stream.state.select(chosen)
+            said = engine.generate(state, mel[chosen, :, :end], temperature=temperature)
+            rest = engine.finish(state, temperature=temperature)
+            audio[chosen, : end * engine.hop_length] = torch.cat([said, rest], dim=1)
+            progress(end - told)
+            told = end
+        progress(mel.shape[2] - told)
         return audio
 
     def stream(
@@ -210,6 +232,10 @@ def load(
             raise BundleError(str(error)) from None
     bundle = load_bundle(path) if path.is_dir() else load_checkpoint(path)
     return Vocoder(bundle, engine, precision, device, threads)
+
+
+def _tell_nobody(frames: int) -> None:
+    """Stand in for a `progress` that nobody asked for."""
 
 
 def _device(device: str | torch.device | None) -> torch.device:

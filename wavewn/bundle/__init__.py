@@ -1,7 +1,8 @@
 """A model on disk: a folder with `config.json`, `model.safetensors` and a model card.
 
-    config.json        format number, model settings, MelSpec, speakers, statistics, licence,
-                       provenance, verdict for each precision, calibration of int8
+    config.json        format number, model settings (their `kind` says which model), MelSpec,
+                       speakers, statistics, licence, provenance, verdict for each precision,
+                       calibration of int8
     model.safetensors  plain weights, weight norm folded; matrices as float16 or float32, vectors
                        and scalars always as float32
     README.md          the model card
@@ -12,16 +13,19 @@ written beside its place and renamed, so it is there whole or not at all.
 """
 
 from wavewn.bundle.checkpoint import load_checkpoint
-from wavewn.bundle.contents import Bundle
+from wavewn.bundle.contents import Bundle, Model, fresh_model, with_weights
 from wavewn.bundle.folder import check_target, load_bundle, save_bundle
 from wavewn.bundle.precisions import Calibration, calibration_of
 
 __all__ = [
     "Bundle",
     "Calibration",
+    "Model",
     "calibration_of",
     "check_target",
+    "fresh_model",
     "load_bundle",
     "load_checkpoint",
     "save_bundle",
+    "with_weights",
 ]

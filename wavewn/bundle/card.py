@@ -8,11 +8,9 @@ MADE_CARD = "<!-- Made by `wavewn export`. Without this line the card is yours a
 
 def model_card(name: str, config: Mapping[str, Any]) -> str:
     """Write the model card of a bundle from its config."""
-    model, mel = config["model"], config["mel"]
-    layers = model["cycles"] * model["layers_per_cycle"]
+    mel = config["mel"]
     facts = {
-        "Model": f"WaveNet, {layers} layers, R={model['residual_channels']}, "
-        f"S={model['skip_channels']}, head {model['head']['kind']}",
+        "Model": _model(config["model"]),
         "Mels": f"{mel['n_mels']} bands, {mel['f_min']:g} to {mel['f_max']:g} Hz, "
         f"hop {mel['hop_length']}, at {mel['sample_rate']} Hz",
         "Speakers": ", ".join(config["speakers"]) or "one",
@@ -22,3 +20,16 @@ def model_card(name: str, config: Mapping[str, Any]) -> str:
     lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
     usage = f"wavewn synth {name} recording.wav -o out"
     return f"{MADE_CARD}\n\n# {name}\n\n{lines}\n\n```bash\n{usage}\n```\n"
+
+
+def _model(settings: Mapping[str, Any]) -> str:
+    """Describe a model by its kind and its sizes."""
+    if settings["kind"] == "wavenet":
+        layers = settings["cycles"] * settings["layers_per_cycle"]
+        return (
+            f"WaveNet, {layers} layers, R={settings['residual_channels']}, "
+            f"S={settings['skip_channels']}, head {settings['head']['kind']}"
+        )
+    width = settings.get("channels", settings.get("residual_channels"))
+    causal = ", causal" if settings.get("causal") else ""
+    return f"{settings['kind']}, {width} channels{causal}; it makes all audio in one pass"

@@ -3,16 +3,25 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.bundle.precisions import CALIBRATION, Calibration, check_precisions
-from wavewn.config import WaveNetConfig, wavenet_config
+from wavewn.config import (
+    HiFiGANConfig,
+    MelGANConfig,
+    ModelConfig,
+    ParallelWaveGANConfig,
+    WaveNetConfig,
+    model_config,
+)
 from wavewn.errors import BundleError, ConfigError
+from wavewn.models.generators import Generator, make_generator
 from wavewn.models.wavenet import WaveNet
+from wavewn.nn.padded import PaddedConv1d
 from wavewn.nn.weight_norm import load_state
 
 FORMAT = 1
@@ -26,9 +35,11 @@ FIELDS: dict[str, type] = {
     "provenance": dict,
     "verdict": dict,
 }
-MEMORY = 1 << 28  # numbers in the rings of a stream, 1 GiB; honest models have below a million
+MEMORY = 1 << 28  # numbers that a stream remembers, 1 GiB; honest models have below a million
 SILENCE_ATOL = 1e-3  # a float32 logarithm, taken once in the recipe and once here
 VERDICT: Mapping[str, Mapping[str, Any]] = {"float32": {"usable": True}}
+
+Model = WaveNet | Generator
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Bundle:
         manifest: Folder of the corpus as the training's recipe named it; "" where nobody knows.
     """
 
-    model: WaveNet
+    model: Model
     mel: MelSpec
     speakers: list[str]
     config: dict[str, Any]
@@ -51,7 +62,7 @@ class Bundle:
 
 
 def make_config(
-    settings: WaveNetConfig,
+    settings: ModelConfig,
     mel: MelSpec,
     speakers: Sequence[str],
     licence: str,
@@ -82,7 +93,7 @@ def check_format(found: Any, where: str) -> None:
         )
 
 
-def check_config(config: Any, where: str) -> tuple[WaveNetConfig, MelSpec]:
+def check_config(config: Any, where: str) -> tuple[ModelConfig, MelSpec]:
     """Check every field of a config; return what it describes."""
     if not isinstance(config, dict):
         raise BundleError(f"{where}: expected an object, got {type(config).__name__}")
@@ -94,61 +105,98 @@ def check_config(config: Any, where: str) -> tuple[WaveNetConfig, MelSpec]:
     for name, kind in FIELDS.items():
         if not isinstance(config[name], kind):
             raise BundleError(f"{where}: {name} must be {kind.__name__}, got {config[name]!r:.60}")
-    kind = config["model"].get("kind")
-    if kind != "wavenet":
-        raise BundleError(f"{where}: model.kind is {kind!r}, this wavewn knows 'wavenet'")
     try:
-        settings, mel = wavenet_config(config["model"]), MelSpec.from_dict(config["mel"])
+        settings, mel = model_config(config["model"]), MelSpec.from_dict(config["mel"])
     except ConfigError as error:
         raise BundleError(f"{where}: {error}") from None
-    except OverflowError:  # a whole number that no float holds
+    except (OverflowError, ValueError):  # a whole number that no float holds, or no text
         raise BundleError(f"{where}: a number is beyond any machine") from None
     names = config["speakers"]
     if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise BundleError(f"{where}: speakers must be different names, got {names!r:.60}")
-    if len(names) != settings.speakers:
-        raise BundleError(
-            f"{where}: the model has {settings.speakers} speakers, {len(names)} are named"
-        )
+    known = settings.speakers if isinstance(settings, WaveNetConfig) else 0
+    if len(names) != known:
+        raise BundleError(f"{where}: the model has {known} speakers, {len(names)} are named")
     check_precisions(config, settings, where)
     return settings, mel
 
 
 def make_model(
-    settings: WaveNetConfig, mel: MelSpec, state: dict[str, Tensor], where: str
-) -> WaveNet:
+    settings: ModelConfig, mel: MelSpec, state: Mapping[str, Tensor], where: str
+) -> Model:
     """Build the model that `settings` describe and give it the weights of `state`."""
     check_state(state, settings, mel, where)
     check_finite(state, where)
-    model = WaveNet(settings, mel.n_mels, mel.hop_length, mel.log_floor)
-    load_state(model, state)
+    return with_weights(fresh_model(settings, mel), state)
+
+
+def fresh_model(settings: ModelConfig, mel: MelSpec) -> Model:
+    """Build a model of any kind, plain and with random weights.
+
+    Raises:
+        ConfigError: It does not go with the mel.
+    """
+    if isinstance(settings, WaveNetConfig):
+        return WaveNet(settings, mel.n_mels, mel.hop_length, mel.log_floor)
+    return make_generator(settings, mel)
+
+
+def with_weights(model: Model, state: Mapping[str, Tensor]) -> Model:
+    """Give a fresh model its weights, for use and not for training."""
+    load_state(cast("nn.Module", model), state)
     return model.eval().requires_grad_(False)
 
 
 def check_state(
-    state: Mapping[str, Tensor], settings: WaveNetConfig, mel: MelSpec, where: str
+    state: Mapping[str, Tensor], settings: ModelConfig, mel: MelSpec, where: str
 ) -> None:
     """Check names and shapes against a model without memory, so that no config can claim it."""
-    if settings.cycles * settings.layers_per_cycle > len(state):
+    if _least_layers(settings) > len(state):
         raise BundleError(f"{where}: has fewer tensors than the model has layers")
-    rows = (settings.kernel_size - 1) * sum(settings.dilations) + settings.longest_lag
-    if rows * settings.residual_channels > MEMORY:
-        raise BundleError(f"{where}: the model's sizes are beyond any machine: {rows} past samples")
+    if isinstance(settings, WaveNetConfig):
+        rows = (settings.kernel_size - 1) * sum(settings.dilations) + settings.longest_lag
+        _check_memory(rows * settings.residual_channels, where)
     try:
         with torch.device("meta"):
-            probe = WaveNet(settings, mel.n_mels, mel.hop_length, mel.log_floor)
+            probe = cast("nn.Module", fresh_model(settings, mel))
+    except ConfigError as error:
+        raise BundleError(f"{where}: {error}") from None
     except (TypeError, RuntimeError):  # torch's two ways to say that a size overflows
         raise BundleError(f"{where}: the model's sizes are beyond any machine") from None
+    heard = (part for part in probe.modules() if isinstance(part, PaddedConv1d))
+    _check_memory(sum((part.left + part.right) * part.in_channels for part in heard), where)
     expected = {key: value.shape for key, value in probe.state_dict().items()}
     if expected != {key: value.shape for key, value in state.items()}:
         try:
             load_state(probe, state)
         except ConfigError as error:
             raise BundleError(f"{where}: {error}") from None
-    silence = float(state["mel_silence"])
+    silence = float(state.get("mel_silence", mel.log_floor))
     if not abs(silence - mel.log_floor) < SILENCE_ATOL:
         raise BundleError(
             f"{where}: the model takes {silence:.4f} for silence, its mels have {mel.log_floor:.4f}"
+        )
+
+
+def _least_layers(settings: ModelConfig) -> int:
+    """Count layers that must be there, without making any: each has at least one tensor."""
+    if isinstance(settings, WaveNetConfig):
+        return settings.cycles * settings.layers_per_cycle
+    if isinstance(settings, HiFiGANConfig):
+        each = sum(len(dilations) for dilations in settings.resblock_dilations)
+        return len(settings.upsample_rates) * (1 + each)
+    if isinstance(settings, MelGANConfig):
+        return len(settings.upsample_rates) * (1 + settings.stacks)
+    if isinstance(settings, ParallelWaveGANConfig):
+        return settings.cycles * settings.layers_per_cycle + len(settings.upsample_rates)
+    return len(settings.dilations)
+
+
+def _check_memory(numbers: int, where: str) -> None:
+    if numbers > MEMORY:
+        raise BundleError(
+            f"{where}: the model's sizes are beyond any machine: a stream would have to remember "
+            f"more than {MEMORY:,} numbers"
         )
 
 

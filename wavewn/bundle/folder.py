@@ -7,17 +7,19 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import nn
 
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.bundle.card import MADE_CARD, model_card
 from wavewn.bundle.contents import (
     VERDICT,
     Bundle,
+    Model,
     check_config,
     check_finite,
     check_state,
@@ -26,7 +28,6 @@ from wavewn.bundle.contents import (
 )
 from wavewn.bundle.precisions import Calibration
 from wavewn.errors import BundleError
-from wavewn.models.wavenet import WaveNet
 from wavewn.nn.weight_norm import folded_state_dict
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -36,7 +37,7 @@ STORED = {"float16": torch.float16, "float32": torch.float32}
 
 def save_bundle(
     folder: str | os.PathLike[str],
-    model: WaveNet,
+    model: Model,
     mel: MelSpec,
     *,
     speakers: Sequence[str] = (),
@@ -74,7 +75,7 @@ def save_bundle(
         model.settings, mel, speakers, licence, provenance or {}, verdict, calibration
     )
     check_config(config, str(folder))
-    state = folded_state_dict(model)
+    state = folded_state_dict(cast("nn.Module", model))
     check_state(state, model.settings, mel, str(folder))
     stored = {
         key: value.to(STORED[dtype] if value.dim() > 1 else torch.float32).contiguous()

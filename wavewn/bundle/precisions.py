@@ -1,14 +1,15 @@
 """What a bundle says about lower precisions: what was calibrated for int8, and the verdicts.
 
-Both are measured at export (engine/verdict.py). The verdicts stand in config.json under
-`verdict`, the calibration under `statistics`, where a wavewn that knows no int8 leaves it alone.
+Both are measured at export (engine/verdict.py): int8 and float16 of a WaveNet, bfloat16 of a
+one-pass model. The verdicts stand in config.json under `verdict`, the calibration under
+`statistics`, where a wavewn that knows no int8 leaves it alone.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wavewn.config import WaveNetConfig
+from wavewn.config import ModelConfig, WaveNetConfig
 from wavewn.errors import BundleError, ConfigError
 
 CALIBRATION = "calibration"  # its key under `statistics`
@@ -78,7 +79,7 @@ def calibration_of(config: Mapping[str, Any]) -> Calibration | None:
     return None if stored is None else Calibration.from_dict(stored)
 
 
-def check_precisions(config: Mapping[str, Any], settings: WaveNetConfig, where: str) -> None:
+def check_precisions(config: Mapping[str, Any], settings: ModelConfig, where: str) -> None:
     """Check the verdicts and the calibration of a config.
 
     Raises:
@@ -99,6 +100,10 @@ def check_precisions(config: Mapping[str, Any], settings: WaveNetConfig, where: 
         if config["verdict"].get("int8", {}).get("usable"):
             raise BundleError(f"{where}: int8 is called usable, but there is no calibration of it")
         return
+    if not isinstance(settings, WaveNetConfig):
+        raise BundleError(
+            f"{where}: statistics.{CALIBRATION} is for int8, which {settings.kind} does not run in"
+        )
     shape = [len(layer) for layer in calibration.inputs]
     if shape != [settings.residual_channels] * len(settings.dilations):
         raise BundleError(

@@ -2,15 +2,12 @@
 
 import importlib
 import os
-import re
-from pathlib import Path
 
 from wavewn.doctor.finding import IMPORT_ERRORS, Finding, first_line, why_not
+from wavewn.engine.processor import BFLOAT16, CPUINFO, cpu_flags
 
 EXTENSION = "wavewn._native"
-CPUINFO = Path("/proc/cpuinfo")
 VECTORS = ("neon", "asimd", "sve", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "i8mm")
-BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's name
 
 
 def check_cpu() -> list[Finding]:
@@ -23,10 +20,7 @@ def check_cpu() -> list[Finding]:
         findings.append(Finding("cpu", "torch kernels", "ok", kernels))
     except IMPORT_ERRORS as error:
         findings.append(Finding("cpu", "torch kernels", "note", first_line(error)))
-    try:
-        flags = read_cpu_flags(CPUINFO.read_text("utf-8", "replace"))
-    except OSError:
-        flags = set()  # not Linux
+    flags = cpu_flags(CPUINFO)
     if not flags:
         reason = f"unknown: {CPUINFO} names no instruction sets"
         advice = "if training is slow, compare with --trainer.precision 32-true"
@@ -69,9 +63,3 @@ def usable_cpus() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux lets a process ask
         return os.cpu_count() or 1
-
-
-def read_cpu_flags(cpuinfo: str) -> set[str]:
-    """Collect what the first core says of itself; x86 writes "flags", ARM writes "Features"."""
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
-    return set(found[1].split()) if found else set()

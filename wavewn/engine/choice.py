@@ -14,18 +14,25 @@ import torch
 
 from wavewn.bundle.precisions import Calibration
 from wavewn.engine.call import Engine
+from wavewn.engine.onepass import PRECISIONS as ONE_PASS_PRECISIONS
+from wavewn.engine.onepass import OnePassEngine
+from wavewn.engine.processor import CPUINFO, cpu_flags
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.engine.weights import WaveNetWeights
 from wavewn.errors import EngineError
+from wavewn.models.generators import Generator
 
-ENGINES = ("native", "reference")  # fastest first
-PRECISIONS = ("int8", "float16", "float32")  # fastest first
+WAVENET_ENGINES = ("native", "reference")  # fastest first
+WAVENET_PRECISIONS = ("int8", "float16", "float32")  # fastest first
+ONE_PASS_ENGINES = ("onepass",)
+ENGINES = (*WAVENET_ENGINES, *ONE_PASS_ENGINES)
+PRECISIONS = ("int8", "float16", "bfloat16", "float32")
 
 logger = logging.getLogger(__name__)
 
 
 def make_engine(
-    weights: WaveNetWeights,
+    model: WaveNetWeights | Generator,
     engine: str = "auto",
     precision: str = "auto",
     *,
@@ -37,22 +44,35 @@ def make_engine(
     """Make the engine that is asked for.
 
     Args:
-        weights: From `pack_wavenet`.
-        engine: "auto" or one of `ENGINES`.
+        model: From `pack_wavenet`, or a generator without weight norm.
+        engine: "auto" or one of `ENGINES`: "native" and "reference" run WaveNets, "onepass" all
+            other models.
         precision: "auto" or one of `PRECISIONS`; "auto" is float32 in the reference engine, and
-            in the native one the fastest that `verdict` calls usable.
+            in the others the fastest that `verdict` calls usable. bfloat16 must be the
+            processor's own, too.
         device: Where the model shall run.
-        threads: That the native engine may use; the samples do not depend on it.
+        threads: That the engine may use; a WaveNet's samples do not depend on it.
         verdict: By precision, as a bundle's config.json has it.
         calibration: Likewise; int8 needs it.
 
     Raises:
-        EngineError: No such engine or precision, or it cannot run here.
+        EngineError: No such engine or precision, or it cannot run here or run this model.
     """
-    _check_choice("engine", engine, ENGINES)
-    _check_choice("precision", precision, PRECISIONS)
     if threads < 1:
         raise EngineError(f"threads must be at least 1, got {threads}")
+    if not isinstance(model, WaveNetWeights):
+        kind = model.settings.kind
+        _check_choice("engine", engine, ONE_PASS_ENGINES, kind, ENGINES)
+        _check_choice("precision", precision, ONE_PASS_PRECISIONS, kind, PRECISIONS)
+        if precision == "auto":
+            reason = why_not_bfloat16(torch.device(device))
+            without = {"bfloat16": reason} if reason else {}
+            precision = usable_precision(verdict or {}, ONE_PASS_PRECISIONS, without)
+        else:
+            _warn(precision, verdict)
+        return OnePassEngine(model, precision, device, threads)
+    _check_choice("engine", engine, WAVENET_ENGINES, "WaveNet", ENGINES)
+    _check_choice("precision", precision, WAVENET_PRECISIONS, "WaveNet", PRECISIONS)
     reason = why_not_native(torch.device(device))
     if engine == "native" and reason:
         raise EngineError(f"the native engine cannot run here: {reason}")
@@ -62,14 +82,14 @@ def make_engine(
             raise EngineError(f"the reference engine runs float32 alone, not {precision}{why}")
         if engine == "auto":
             logger.info("the native engine was passed over: %s", reason)
-        return ReferenceEngine(weights, device)
+        return ReferenceEngine(model, device)
     from wavewn.engine.native import NativeEngine
 
     if precision == "auto":
         precision = usable_precision(verdict or {})
-    elif verdict and verdict.get(precision, {}).get("usable") is False:
-        logger.warning("%s is used although the bundle's verdict speaks against it", precision)
-    return NativeEngine(weights, precision, threads=threads, calibration=calibration)
+    else:
+        _warn(precision, verdict)
+    return NativeEngine(model, precision, threads=threads, calibration=calibration)
 
 
 def why_not_native(device: torch.device) -> str:
@@ -83,19 +103,53 @@ def why_not_native(device: torch.device) -> str:
     return available()
 
 
-def usable_precision(verdict: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the fastest precision that a verdict calls usable, float32 if it calls none so."""
-    for precision in PRECISIONS[:-1]:
-        if precision not in verdict:
+def why_not_bfloat16(device: torch.device) -> str:
+    """Say why bfloat16 is no gain on a device; an empty string if it is one."""
+    if device.type == "cuda":
+        own = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "" if own else f"{device} has no bfloat16 arithmetic"
+    if device.type == "cpu" and cpu_flags(CPUINFO) & {"avx512_bf16", "amx_bf16"}:
+        return ""
+    return f"{device} has no bfloat16 instructions"
+
+
+def usable_precision(
+    verdict: Mapping[str, Mapping[str, Any]],
+    precisions: tuple[str, ...] = WAVENET_PRECISIONS,
+    without: Mapping[str, str] | None = None,
+) -> str:
+    """Return the fastest precision that a verdict calls usable, the last if it calls none so.
+
+    Args:
+        verdict: By precision.
+        precisions: Fastest first.
+        without: Precisions that cannot be had here, and why.
+    """
+    for precision in precisions[:-1]:
+        if reason := (without or {}).get(precision):
+            logger.info("%s was passed over: %s", precision, reason)
+        elif precision not in verdict:
             logger.info("%s was passed over: the bundle has no verdict on it", precision)
         elif not verdict[precision].get("usable"):
             reason = verdict[precision].get("reason", "it strays too far from float32")
             logger.info("%s was passed over: %s", precision, reason)
         else:
             return precision
-    return PRECISIONS[-1]
+    return precisions[-1]
 
 
-def _check_choice(what: str, wanted: str, present: tuple[str, ...]) -> None:
-    if wanted not in ("auto", *present):
-        raise EngineError(f"no {what} {wanted!r} here; choose auto or {', '.join(present)}")
+def _warn(precision: str, verdict: Mapping[str, Mapping[str, Any]] | None) -> None:
+    if verdict and verdict.get(precision, {}).get("usable") is False:
+        logger.warning("%s is used although the bundle's verdict speaks against it", precision)
+
+
+def _check_choice(
+    what: str, wanted: str, present: tuple[str, ...], kind: str, known: tuple[str, ...]
+) -> None:
+    """Raise EngineError unless this kind of model runs so."""
+    if wanted in ("auto", *present):
+        return
+    choices = f"choose auto or {', '.join(present)}"
+    if wanted in known:
+        raise EngineError(f"this model is a {kind}, which runs in no {what} {wanted}; {choices}")
+    raise EngineError(f"no {what} {wanted!r} here; {choices}")
