@@ -31,7 +31,8 @@ class PaddedConv1d(nn.Conv1d):
         padding: What the rows outside the utterance hold.
 
     Raises:
-        ConfigError: `right` is more than the context, or the context cannot be split evenly.
+        ConfigError: `right` is more than the context, the context cannot be split evenly, or it
+            all lies ahead and is to be reflected.
     """
 
     def __init__(
@@ -55,6 +56,11 @@ class PaddedConv1d(nn.Conv1d):
         if not 0 <= self.right <= context:
             raise ConfigError(f"a convolution over {context} rows more cannot see {right} ahead")
         self.left = context - self.right
+        if padding == "reflect" and self.right and not self.left:
+            raise ConfigError(
+                "a convolution that sees ahead only cannot pad by reflection: a stream would have "
+                "forgotten what the end mirrors; take zeros or replicate"
+            )
         self.padding_mode_name: Padding = padding
 
     @property
