@@ -53,6 +53,29 @@ RECIPE = {
     "checkpoint_every": 4,
 }
 
+GENERATOR = {
+    **RECIPE,
+    "model": {
+        "kind": "hifigan",
+        "channels": 16,
+        "upsample_rates": [10, 5],
+        "upsample_kernel_sizes": [20, 10],
+        "resblock": "2",
+        "resblock_kernel_sizes": [3, 5],
+        "resblock_dilations": [[1, 2], [1, 3]],
+    },
+    "adversarial": {
+        "discriminators": {
+            "periods": [2, 3],
+            "scales": 2,
+            "resolutions": [[128, 32, 128]],
+            "channels": 4,
+            "max_channels": 16,
+        },
+        "mel_weight": 10.0,
+    },
+}
+
 
 def chirp(seed, samples=RATE):
     generator = np.random.default_rng(seed)
@@ -79,6 +102,14 @@ def recipe_file(tmp_path, manifest):
     path = tmp_path / "tiny.yaml"
     data = {**RECIPE["data"], "manifest": str(manifest)}
     path.write_text(yaml.safe_dump({**RECIPE, "data": data}))
+    return path
+
+
+@pytest.fixture
+def generator_file(tmp_path, manifest):
+    path = tmp_path / "generator.yaml"
+    data = {**GENERATOR["data"], "manifest": str(manifest)}
+    path.write_text(yaml.safe_dump({**GENERATOR, "data": data}))
     return path
 
 

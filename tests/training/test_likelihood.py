@@ -14,9 +14,9 @@ from wavewn.training.likelihood import (
     PREDICTOR_SHARE,
     Likelihood,
     initialise,
-    learning_rate_factor,
     output_scale,
 )
+from wavewn.training.module import learning_rate_factor
 from wavewn.training.recipe import load_recipe
 from wavewn.training.settings import OptimiserConfig
 

@@ -1,6 +1,7 @@
 """Recipes of one-pass generators: every kind of model, and the game with the discriminators."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from wavewn.config import (
     AdversarialConfig,
     DiscriminatorsConfig,
     HiFiGANConfig,
+    MelGANConfig,
     SpectralConfig,
     WaveNetConfig,
 )
+from wavewn.config.presets import PRESETS
 from wavewn.data.module import DataConfig
 from wavewn.errors import ConfigError
 from wavewn.training.recipe import Recipe, load_recipe
@@ -72,6 +75,16 @@ def test_discriminators_are_a_preset_with_changes(file):
     assert mixed.adversarial.loss == "hinge"
 
 
+def test_a_model_is_a_preset_with_changes(file):
+    named = load_recipe(write(file, model="hifigan-v3"))
+    changed = load_recipe(write(file, model={"preset": "hifigan-v2-16k", "causal": True}))
+    taken = load_recipe(file, ["--model", "melgan", "--model.stacks", "2"])
+
+    assert named.model == PRESETS["hifigan-v3"]
+    assert changed.model == replace(PRESETS["hifigan-v2-16k"], causal=True)
+    assert taken.model == MelGANConfig(stacks=2)
+
+
 def test_sizes_are_read_and_overridden_and_another_kind_drops_them(file):
     sizes = {"kind": "hifigan", "upsample_rates": [10, 5], "upsample_kernel_sizes": [20, 11]}
     path = write(file, model=sizes)
@@ -90,6 +103,9 @@ def test_sizes_are_read_and_overridden_and_another_kind_drops_them(file):
     ("parts", "key"),
     [
         ({"model": {"kind": "hifigam"}}, "model.kind must be one of wavenet, hifigan"),
+        ({"model": "hifigan-v9"}, "no model preset is called 'hifigan-v9'; there are hifigan-v1"),
+        ({"model": {"preset": "melgan", "kind": "hifigan"}}, "preset melgan is of kind melgan"),
+        ({"model": None}, "model must be a group"),
         ({"model": {"kind": "hifigan", "skip_channels": 8}}, "skip_channels"),
         ({"model": {"kind": "hifigan", "head": {"kind": "mu-law"}}}, "head"),
         ({"model": {"kind": "hifigan", "causal": True, "padding": "reflect"}}, "causal"),

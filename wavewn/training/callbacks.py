@@ -30,7 +30,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from wavewn.errors import ConfigError, TrainingError
 from wavewn.nn.weight_norm import check_directions
 from wavewn.training.clips import Clip, generate, spectrogram_picture
-from wavewn.training.likelihood import Likelihood
+from wavewn.training.module import VocoderModule
 
 logger = logging.getLogger(__name__)
 
@@ -262,9 +262,9 @@ class Clips(Callback):
             return
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, Likelihood)
-        spec = pl_module.recipe.mel
-        generated = generate(pl_module.model, spec, self.clips, pl_module.speakers)
+        assert isinstance(pl_module, VocoderModule)
+        settings, spec = pl_module.recipe.model, pl_module.recipe.mel
+        generated = generate(pl_module.model, settings, spec, self.clips, pl_module.speakers)
         shown = {f"clip/{c.name}": one for c, one in zip(self.clips, generated, strict=True)}
         if self.validations == self.every:
             shown |= {f"clip/{c.name}/recording": c.audio for c in self.clips}

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavewn.audio.mel import MelSpec, mel_spectrogram
-from wavewn.bundle import Bundle
+from wavewn.bundle import Bundle, fresh_model, with_weights
+from wavewn.config import ModelConfig
 from wavewn.data.crops import read_at, samples_at
 from wavewn.data.module import CropsModule
-from wavewn.models.wavenet import WaveNet
-from wavewn.nn.weight_norm import folded_state_dict, load_state
+from wavewn.nn.weight_norm import folded_state_dict
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,11 @@ def read_clips(data: CropsModule, count: int, seconds: float) -> list[Clip]:
 
 
 def generate(
-    model: WaveNet, spec: MelSpec, clips: Sequence[Clip], speakers: Sequence[str]
+    model: nn.Module,
+    settings: ModelConfig,
+    spec: MelSpec,
+    clips: Sequence[Clip],
+    speakers: Sequence[str],
 ) -> list[Tensor]:
     """Generate the audio [samples] of each clip, on the CPU and always with seed 0.
 
@@ -53,9 +58,9 @@ def generate(
     """
     from wavewn.vocoder import Vocoder
 
-    plain = WaveNet(model.settings, spec.n_mels, spec.hop_length, spec.log_floor)
-    load_state(plain, {key: value.cpu() for key, value in folded_state_dict(model).items()})
-    vocoder = Vocoder(Bundle(plain.eval(), spec, list(speakers), {}))
+    weights = {key: value.cpu() for key, value in folded_state_dict(model).items()}
+    plain = with_weights(fresh_model(settings, spec), weights)
+    vocoder = Vocoder(Bundle(plain, spec, list(speakers), {}))
     lengths = [clip.mel.shape[1] for clip in clips]
     mel = torch.full((len(clips), spec.n_mels, max(lengths)), spec.log_floor)
     for row, clip in zip(mel, clips, strict=True):

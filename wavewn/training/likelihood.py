@@ -7,18 +7,13 @@ field: from a history that was cut the model learns how to begin a vowel. One cr
 its utterance, so that a history of zeros means silence where the mel says so.
 2026-11-22, festvox-ru, 1,000 steps: counted only once the receptive field lay inside the crop, a
 voice with linear prediction fell silent between the pulses that it should have begun.
-
-Moving averages, stopping and checkpoints are callbacks.
 """
 
-import math
 import os
 from collections.abc import Callable
 from math import ceil
-from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from tqdm import tqdm
@@ -34,19 +29,11 @@ from wavewn.nn.weight_norm import (
     data_dependent_init,
     parameter_groups,
 )
+from wavewn.training.module import VocoderModule, learning_rate_factor
 from wavewn.training.recipe import Recipe
-from wavewn.training.settings import OptimiserConfig
 
 PREDICTOR_SHARE = 0.3  # of the linear prediction in the loss: see nn/linear_prediction.py
 PITCH_SHARE = 10.0  # of the aperiodicity in that
-FORMAT = 1  # of what a checkpoint holds under "wavewn"
-
-
-def learning_rate_factor(step: int, settings: OptimiserConfig, decay_steps: int) -> float:
-    """Share of the learning rate at `step`: linear warm-up times cosine decay."""
-    warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / decay_steps)))
-    return warm * (settings.final + (1 - settings.final) * cosine)
 
 
 def output_scale(settings: WaveNetConfig, name: str, channels: int) -> Tensor | float:
@@ -129,7 +116,7 @@ def fit_predictor(module: "Likelihood", batches: Callable[[int], Batch]) -> None
     optimiser.zero_grad()
 
 
-class Likelihood(LightningModule):
+class Likelihood(VocoderModule):
     """Trains a WaveNet on teacher-forced crops.
 
     Args:
@@ -140,22 +127,22 @@ class Likelihood(LightningModule):
         ConfigError: The model has another number of speakers than the corpus.
     """
 
+    model: WaveNet
+
     def __init__(self, recipe: Recipe, speakers: list[str]) -> None:
-        super().__init__()
         settings = recipe.model
+        assert isinstance(settings, WaveNetConfig)
         if settings.speakers not in (0, len(speakers)):
             raise ConfigError(
                 f"model.speakers is {settings.speakers}, but the manifest names {len(speakers)}; "
                 f"set it to {len(speakers)}, or to 0 for a model that does not tell them apart"
             )
-        self.recipe = recipe
-        self.speakers = speakers if settings.speakers else []
         spec = recipe.mel
-        self.model = WaveNet(settings, spec.n_mels, spec.hop_length, spec.log_floor)
-        apply_weight_norm(self.model)
+        model = WaveNet(settings, spec.n_mels, spec.hop_length, spec.log_floor)
+        apply_weight_norm(model)
+        super().__init__(recipe, model, speakers if settings.speakers else [])
         self.unscored = 2 * settings.prediction_order  # samples
         self.begun = ceil(settings.longest_lag / spec.hop_length)  # frames without a whole past
-        self.files: list[str] = []
 
     def check_crop(self, frames: int, name: str) -> None:
         """Raise ConfigError where a crop is too short for any of its samples to be scored."""
@@ -192,7 +179,7 @@ class Likelihood(LightningModule):
         loss = self._mean(log_prob, batch.starts)
         if heard.lags is None:
             return loss
-        left = aperiodicity(levels, heard.lags, self.recipe.model.longest_lag)[:, self.begun :]
+        left = aperiodicity(levels, heard.lags, self.model.settings.longest_lag)[:, self.begun :]
         return loss + PITCH_SHARE * left.mean()
 
     def _mean(self, log_prob: Tensor, starts: Tensor) -> Tensor:
@@ -207,6 +194,7 @@ class Likelihood(LightningModule):
         levels = self.model.levels(batch.audio)
         heard = self.hear(levels, batch)
         loss = self.network_loss(levels, heard, batch.starts)
+        self.last_loss = loss.detach()
         self.log("loss/train", loss, prog_bar=True, batch_size=len(batch.paths))
         if heard.location is None:
             return loss
@@ -232,22 +220,10 @@ class Likelihood(LightningModule):
     ) -> None:
         """Clip, and stop where the gradient is not finite: before it reaches the weights.
 
-        A NaN in the loss shows here too, so this one check a step waits for the device once.
-
         Raises:
             TrainingError: With the step and the files of the batch.
         """
-        parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        if not scaled and not bool(norm.isfinite()):  # a GradScaler expects overflows, and skips
-            loss = self.trainer.callback_metrics["loss/train"].item()
-            raise TrainingError(
-                f"step {self.global_step}: the gradient is {norm.item()}, the loss {loss}; nothing "
-                f"was changed. Files of the batch: {', '.join(self.files)}. Listen to them; if "
-                "they are sound, lower optimiser.lr and go on with --resume"
-            )
-        self.log("gradient_norm", norm)
+        self.log("gradient_norm", self.gradient_norm("model", self.parameters()))
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -264,12 +240,3 @@ class Likelihood(LightningModule):
             optimiser, lambda step: learning_rate_factor(step, settings, decay_steps)
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `bundle` needs to read the file without this class."""
-        checkpoint.setdefault("wavewn", {}).update(
-            format=FORMAT,
-            recipe=self.recipe.to_dict(),
-            speakers=list(self.speakers),
-            step=int(self.global_step),
-        )

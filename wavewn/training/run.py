@@ -17,21 +17,26 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from wavewn.bundle import Bundle, load_bundle, load_checkpoint
-from wavewn.config import wavenet_config
+from wavewn.config import WaveNetConfig, model_config
 from wavewn.data.module import CropsModule
 from wavewn.errors import ConfigError, TrainingError
 from wavewn.lock import lock
 from wavewn.nn.weight_norm import load_state
 from wavewn.shipped import shipped
+from wavewn.torch_file import load_torch_file
+from wavewn.training.adversarial import Adversarial
 from wavewn.training.callbacks import (
     Averaging,
     Checkpoints,
@@ -43,6 +48,7 @@ from wavewn.training.callbacks import (
 from wavewn.training.clips import read_clips
 from wavewn.training.licence import Licence
 from wavewn.training.likelihood import Likelihood, initialise
+from wavewn.training.module import VocoderModule
 from wavewn.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -83,16 +89,9 @@ def train(
     checkpoint = _find_checkpoint(last, resume)
     keep_memory()
     seed_everything(recipe.seed, workers=False, verbose=False)
-    condition = recipe.model.condition
-    data = CropsModule(
-        recipe.data,
-        folder,
-        recipe.mel,
-        lead=condition.lead,
-        look_ahead=condition.look_ahead,
-        seed=recipe.seed,
-    )
-    module = Likelihood(recipe, data.speakers)
+    data = make_data(recipe, folder)
+    wavenet = isinstance(recipe.model, WaveNetConfig)
+    module = Likelihood(recipe, data.speakers) if wavenet else Adversarial(recipe)
     module.check_crop(recipe.data.frames, "data.frames")
     module.check_crop(data.valid_frames, "a validation crop")
     terms = ""  # of the weights that the training starts from
@@ -102,7 +101,7 @@ def train(
         terms = start_from(module, init_from)
     elif recipe.init_from:
         terms = start_from(module, recipe.init_from, folder)
-    else:
+    elif isinstance(module, Likelihood):
         report = initialise(module, data.first_batch(), data.training_crops().batch)
         for name, channels in report.dead.items():
             logger.warning("initialisation: %s has %d silent channels", name, len(channels))
@@ -136,6 +135,21 @@ def train(
     return last.with_name("best.ckpt") if Path(best.best_model_path).is_file() else last
 
 
+def make_data(recipe: Recipe, folder: Path) -> CropsModule:
+    """Serve crops with as many frames beside them as the model wants.
+
+    Errors are those of `train`.
+    """
+    if isinstance(recipe.model, WaveNetConfig):
+        lead, look_ahead = recipe.model.condition.lead, recipe.model.condition.look_ahead
+    else:
+        assert recipe.adversarial is not None
+        lead = look_ahead = recipe.adversarial.context
+    return CropsModule(
+        recipe.data, folder, recipe.mel, lead=lead, look_ahead=look_ahead, seed=recipe.seed
+    )
+
+
 def keep_memory() -> None:
     """Tell glibc to keep freed memory instead of returning it to the kernel.
 
@@ -153,8 +167,10 @@ def keep_memory() -> None:
     libc.mallopt(m_top_pad, 64 << 20)
 
 
-def start_from(module: Likelihood, source: Path | str, folder: Path = Path()) -> str:
+def start_from(module: VocoderModule, source: Path | str, folder: Path = Path()) -> str:
     """Give `module` the weights of a bundle or a checkpoint (its average), for fine-tuning.
+
+    From a checkpoint come the discriminators too, where they are those of the recipe.
 
     Returns:
         The licence of these weights.
@@ -170,11 +186,14 @@ def start_from(module: Likelihood, source: Path | str, folder: Path = Path()) ->
             f"sample rate {found.mel.sample_rate}, hop {found.mel.hop_length}, into the recipe"
         )
     try:
-        load_state(module.model, found.model.state_dict())
+        load_state(module.model, cast("nn.Module", found.model).state_dict())
     except ConfigError as error:
         raise ConfigError(
             f"--init-from {source}: another model than the recipe's: {error}"
         ) from None
+    if isinstance(module, Adversarial) and (folder / source).is_file():
+        if not module.take_discriminators(load_torch_file(folder / source)):
+            logger.info("%s has no discriminators like the recipe's: they start anew", source)
     return str(found.config["licence"])
 
 
@@ -225,10 +244,10 @@ def _write_recipe(recipe: Recipe, path: Path, folder: Path) -> None:
     partial.replace(path)
 
 
-def _check_same_model(module: Likelihood, checkpoint: Path) -> str:
+def _check_same_model(module: VocoderModule, checkpoint: Path) -> str:
     """Refuse a checkpoint of another model; return the licence of its weights."""
     recipe, found = module.recipe, load_checkpoint(checkpoint)
-    if wavenet_config(found.config["model"]) != recipe.model or found.mel != recipe.mel:
+    if model_config(found.config["model"]) != recipe.model or found.mel != recipe.mel:
         raise ConfigError(
             f"{checkpoint} was trained with other model or mel settings than the recipe's; "
             f"use {checkpoint.parent.parent / 'recipe.yaml'}, or start anew with --init-from"
@@ -243,10 +262,12 @@ def _check_same_model(module: Likelihood, checkpoint: Path) -> str:
 
 def _make_trainer(recipe: Recipe, out: Path, callbacks: list[Callback]) -> Trainer:
     settings = recipe.trainer_settings
+    if recipe.adversarial is not None:  # it clips each network by itself, Lightning would refuse
+        settings = {k: v for k, v in settings.items() if not k.startswith("gradient_clip")}
     if settings["precision"] == "bf16-mixed" and not torch.cuda.is_available():
         logger.info("bfloat16 on the CPU: fast where the CPU has AVX512-BF16 or AMX")
     try:
-        return Trainer(
+        trainer = Trainer(
             **settings,
             max_epochs=-1,
             check_val_every_n_epoch=None,
@@ -259,3 +280,9 @@ def _make_trainer(recipe: Recipe, out: Path, callbacks: list[Callback]) -> Train
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise ConfigError(f"trainer: {error}") from None
+    known = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+    if recipe.adversarial is not None and not known:
+        raise ConfigError(
+            f"trainer.strategy {settings['strategy']} cannot train two networks in turns; take ddp"
+        )
+    return trainer

@@ -1,8 +1,8 @@
 """Shorthand of recipes, resolved before they are parsed.
 
-`mel` and `adversarial.discriminators` may be the name of a preset, alone or as `preset` with
-changes beside it. `model.kind` and `model.head.kind` choose the model and the head whose keys are
-then known; where an override chooses another than the file, the keys of the file are dropped.
+`mel`, `model` and `adversarial.discriminators` may be the name of a preset, alone or as `preset`
+with changes beside it. `model.kind` and `model.head.kind` choose the model and the head whose keys
+are then known. Where an override names a preset or another kind, the file's keys are dropped.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from typing import Any
 
 from wavewn.audio.mel import MelSpec
 from wavewn.config import DISCRIMINATORS, MODELS, Gaussian, LogisticMixture, MuLaw
+from wavewn.config.presets import preset_config
 from wavewn.errors import ConfigError
 
 HEADS = {"mu-law": MuLaw, "logistic-mixture": LogisticMixture, "gaussian": Gaussian}
@@ -28,13 +29,10 @@ def spell_out(values: dict[str, Any], arguments: list[str], path: Path) -> dict[
     Raises:
         ConfigError: A preset or kind is unknown, or a group is none.
     """
-    for name in ("data", "model", "optimiser", "clips", "trainer"):
+    for name in ("data", "optimiser", "clips", "trainer"):
         _check_group(values.get(name, {}), name, path)
     mel, preset = _preset(values, "mel", "wavewn-16k", arguments, path)
-    model = values.get("model", {})
-    kind = _kind(model, "model", "wavenet", MODELS, arguments, path)
-    if kind != model.get("kind", "wavenet"):
-        model = {}  # the other model's keys mean nothing to this one
+    kind, model = _model(values, arguments, path)
     values = {**values, "mel": {**MelSpec.preset(preset).to_dict(), **mel}}
     if kind != "wavenet":
         game = values.get("adversarial", {})
@@ -47,7 +45,7 @@ def spell_out(values: dict[str, Any], arguments: list[str], path: Path) -> dict[
             )
         given = {**dataclasses.asdict(DISCRIMINATORS[preset]), **given}
         game = {**game, "discriminators": given}
-        return {**values, "model": {**model, "kind": kind}, "adversarial": game}
+        return {**values, "model": model, "adversarial": game}
     if "adversarial" in values:
         raise ConfigError(f"{path}: adversarial is for one-pass generators, model.kind is wavenet")
     head = model.get("head", {})
@@ -55,7 +53,28 @@ def spell_out(values: dict[str, Any], arguments: list[str], path: Path) -> dict[
     head_kind = _kind(head, "model.head", "mu-law", HEADS, arguments, path)
     if head_kind != head.get("kind", "mu-law"):
         head = {}
-    return {**values, "model": {**model, "kind": kind, "head": {**head, "kind": head_kind}}}
+    return {**values, "model": {**model, "head": {**head, "kind": head_kind}}}
+
+
+def _model(values: dict[str, Any], arguments: list[str], path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the kind of the model and its settings."""
+    model, preset = _preset(values, "model", "", arguments, path)
+    settings: dict[str, Any] = {}
+    if preset:
+        try:
+            settings = dataclasses.asdict(preset_config(preset))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    default = settings.get("kind", "wavenet")
+    kind = _kind(model, "model", default, MODELS, arguments, path)
+    if preset and kind != default:
+        raise ConfigError(
+            f"{path}: model.preset {preset} is of kind {default}, model.kind says {kind}; take "
+            "one of them out"
+        )
+    if kind != model.get("kind", default):
+        model = {}  # the other model's keys mean nothing to this one
+    return kind, {**settings, **model, "kind": kind}
 
 
 def _check_group(group: Any, name: str, path: Path) -> None:
