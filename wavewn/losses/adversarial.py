@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wavewn.errors import ConfigError
@@ -80,7 +81,7 @@ def feature_matching_loss(
         total = fake[0][0].new_zeros((), dtype=torch.float32)
         for true_maps, false_maps in zip(real, fake, strict=True):
             for true, false in zip(true_maps, false_maps, strict=True):
-                total = total + (false.float() - true.detach().float()).abs().mean()
+                total = total + F.l1_loss(false.float(), true.detach().float())
     return total
 
 

@@ -138,7 +138,7 @@ def stft_magnitude(
     spectrum = torch.stft(
         audio.float(), n_fft, hop_length, window.shape[0], window, return_complex=True
     )
-    return torch.view_as_real(spectrum).square().sum(dim=-1).clamp(min=floor).sqrt()
+    return spectrum.abs().clamp(min=floor**0.5)
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> np.ndarray:
