@@ -10,6 +10,10 @@ frame: it would have to integrate. Here the integration is done for it: the phas
 the running sum of F0, so that harmonics stay in step, and the network draws envelopes, which vary
 slowly. It was the phase that held back a pilot without a source.
 
+The network draws no envelope from nothing either: it corrects the one that the mel states, which
+is interpolated between the centres of its bands. So the first step of a training sounds like
+speech already.
+
 All of it happens at the rate of sub-frames, `subframes` to a mel frame. Each is a window of
 n_fft samples, in which F0 stands still; the harmonics in it are one closed formula, the noise is
 the newest n_fft samples of what is passed in. Both are transformed, filtered, transformed back and
@@ -28,10 +32,12 @@ Siuzdak 2023, arXiv:2306.00814; the stack is WaveNet's, nn/wn.py.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavewn.audio.mel_spec import MelSpec
 from wavewn.config import SpectralConfig
 from wavewn.errors import ConfigError
 from wavewn.models.wavenet import MEL_SCALE
@@ -45,7 +51,7 @@ PITCH_TAPS = (5, 5, 3)
 PITCH_BINS = 120  # on a logarithmic scale from F_MIN to F_MAX
 NEAR = 3  # bins on either side of the likeliest that the estimate averages over
 STEP = 2.0**-20  # of a period
-QUIET, LOUD = -6.0, 6.0  # where the logarithms of the filters start, and where they end
+LOUD = 6.0  # the logarithms of the filters go no higher
 
 
 class Block(nn.Module):
@@ -69,27 +75,23 @@ class Spectral(nn.Module):
 
     Args:
         settings: Sizes.
-        n_mels: Mel bands.
-        hop_length: Samples a frame.
-        sample_rate: In Hz.
-        mel_silence: What a mel holds where nothing sounds.
+        spec: The mels that it reads.
 
     Raises:
         ConfigError: The sizes do not go with the mel.
     """
 
     noise_channels = 1
+    window: Tensor
+    pitch_scale: Tensor
+    mel_mean: Tensor
+    mel_scale: Tensor
+    envelope: Tensor
+    envelope_level: Tensor
 
-    def __init__(
-        self,
-        settings: SpectralConfig,
-        n_mels: int,
-        hop_length: int,
-        sample_rate: int,
-        mel_silence: float,
-    ) -> None:
+    def __init__(self, settings: SpectralConfig, spec: MelSpec) -> None:
         super().__init__()
-        subframes = settings.subframes
+        subframes, hop_length, n_mels = settings.subframes, spec.hop_length, spec.n_mels
         if (
             hop_length % subframes
             or settings.n_fft % 4
@@ -99,8 +101,12 @@ class Spectral(nn.Module):
                 f"SpectralConfig: {subframes} sub-frames and an n_fft of {settings.n_fft} do not "
                 f"go with a hop of {hop_length} samples: n_fft must be four hops of a sub-frame"
             )
+        if spec.log_base is None:
+            raise ConfigError(
+                "the spectral model reads mels with a logarithm; this MelSpec takes none"
+            )
         self.settings, self.n_mels, self.hop_length = settings, n_mels, hop_length
-        self.sample_rate = sample_rate
+        self.sample_rate = spec.sample_rate
         self.step = hop_length // subframes
         channels, ahead = settings.channels, settings.look_ahead
         right = min(ahead, INLET_TAPS // 2)
@@ -127,10 +133,8 @@ class Spectral(nn.Module):
             right = min(ahead, taps // 2)
             ahead -= right
             self.pitch.append(PreciseConv1d(widths[i], widths[i + 1], taps, right=right))
-        self.register_buffer("mel_silence", torch.tensor(mel_silence))
-        self.register_buffer("window", torch.hann_window(settings.n_fft), persistent=False)
-        scale = torch.linspace(math.log(F_MIN), math.log(F_MAX), PITCH_BINS).double()
-        self.register_buffer("pitch_scale", scale[:, None], persistent=False)
+        self.silence = spec.log_floor
+        self._add_constants(spec)
 
     def forward(self, mel: Tensor, noise: Tensor) -> Tensor:
         """Turn whole mels into audio.
@@ -146,15 +150,16 @@ class Spectral(nn.Module):
 
     def flow(self, run: Flow, mel: Rows, noise: Rows) -> Rows:
         """See `forward`; rows in, one channel of samples out."""
-        mel = mel.map(self._normalised)
-        cycles = self._pitch_logits(run, mel).map(self._cycles, 1)
+        x = mel.map(self._normalised)
+        cycles = self._pitch_logits(run, x).map(self._cycles, 1)
         phase = run.accumulate(cycles)
-        spectra = self._spectra(run, mel)
+        spectra = self._spectra(run, x)
         newest = run.frames(noise, self.settings.n_fft, self.step)
-        spectra, cycles, phase, newest = run.align(spectra, cycles, phase, newest)
-        data = None
+        envelope = mel.map(self._envelope, self.bins).repeat(self.settings.subframes)
+        parts = run.align(spectra, envelope, cycles, phase, newest)
+        spectra, data = parts[0], None
         if spectra.data is not None:
-            data = self._synthesize(spectra.data, cycles.whole, phase.whole, newest.whole)
+            data = self._synthesize(*(part.whole for part in parts))
         length = self.settings.n_fft
         frames = Rows(data, length, spectra.start, spectra.end, spectra.ended)
         return run.overlap_add(frames, self.step, (length - self.step) // 2)
@@ -176,8 +181,42 @@ class Spectral(nn.Module):
         entropy = -(wanted * logits.log_softmax(dim=1)).sum(1)
         return (entropy * voiced).sum() / voiced.sum().clamp_min(1)
 
+    def _add_constants(self, spec: MelSpec) -> None:
+        """Register what follows from the settings and is not saved."""
+        import librosa
+
+        scale = torch.linspace(math.log(F_MIN), math.log(F_MAX), PITCH_BINS).double()
+        # From the mel's units to natural logarithms of magnitudes.
+        unit = (1.0 if spec.log_base == "e" else math.log(10.0)) / spec.power
+        edges = librosa.mel_frequencies(
+            n_mels=spec.n_mels + 2, fmin=spec.f_min, fmax=spec.f_max, htk=spec.mel_scale == "htk"
+        )
+        bins = np.linspace(0, spec.sample_rate / 2, self.bins)
+        place = np.interp(bins, edges[1:-1], np.arange(spec.n_mels))
+        share = np.maximum(1 - np.abs(place[:, None] - np.arange(spec.n_mels)), 0)
+        width = 1.0 if spec.norm == "slaney" else (edges[2:] - edges[:-2]) / 2  # Hz
+        bins_a_band = np.broadcast_to(width * spec.n_fft / spec.sample_rate, (spec.n_mels,))
+        window = np.hanning(spec.win_length)
+        level = share @ np.log(bins_a_band) / spec.power + math.log((window**2).sum()) / 2
+        for name, value in {
+            "window": torch.hann_window(self.settings.n_fft),
+            "pitch_scale": scale[:, None],
+            "mel_mean": torch.as_tensor(spec.mean, dtype=torch.float32).reshape(-1, 1) * unit,
+            "mel_scale": torch.as_tensor(spec.scale, dtype=torch.float32).reshape(-1, 1) * unit,
+            "envelope": torch.from_numpy(share.astype(np.float32)),
+            "envelope_level": torch.from_numpy(level.astype(np.float32))[:, None],
+        }.items():
+            self.register_buffer(name, value, persistent=False)
+
     def _normalised(self, mel: Tensor) -> Tensor:
-        return (mel - self.mel_silence) / MEL_SCALE
+        return (mel - self.silence) / MEL_SCALE
+
+    def _envelope(self, mel: Tensor) -> Tensor:
+        """Log magnitudes that the mel states: of a filter for noise of variance 1, by bins."""
+        with torch.autocast(mel.device.type, enabled=False):
+            return self.envelope @ (mel.float() * self.mel_scale + self.mel_mean) - (
+                self.envelope_level
+            )
 
     def _pitch_logits(self, run: Flow, mel: Rows) -> Rows:
         """F0's bins, [batch, PITCH_BINS, sub-frames]."""
@@ -199,21 +238,24 @@ class Spectral(nn.Module):
     def _spectra(self, run: Flow, mel: Rows) -> Rows:
         x = run.conv(self.inlet, mel)
         for block in self.blocks:
-            x = block.flow(run, x)
+            x = block.flow(run, x)  # type: ignore[operator]
         return run.conv(self.outlet, x).interleave(self.settings.subframes)
 
-    def _synthesize(self, spectra: Tensor, cycles: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
+    def _synthesize(
+        self, spectra: Tensor, envelope: Tensor, cycles: Tensor, phase: Tensor, noise: Tensor
+    ) -> Tensor:
         """Filter the sources of each sub-frame; [batch, n_fft, sub-frames], float32."""
         length = self.settings.n_fft
         if not spectra.shape[2]:
             return spectra.new_zeros(spectra.shape[0], length, 0, dtype=torch.float32)
         with torch.autocast(spectra.device.type, enabled=False):
             harmonic, turn, breath = spectra.float().transpose(1, 2).chunk(3, dim=2)
+            stated = envelope.transpose(1, 2)
             source = self._harmonics(cycles.transpose(1, 2), phase.transpose(1, 2))
             voice = torch.fft.rfft(source * self.window)
             air = torch.fft.rfft(noise.float().transpose(1, 2) * self.window)
-            filtered = voice * torch.polar((harmonic + QUIET).clamp(max=LOUD).exp(), turn)
-            filtered = filtered + air * (breath + QUIET).clamp(max=LOUD).exp()
+            filtered = voice * torch.polar((stated + harmonic).clamp(max=LOUD).exp(), turn)
+            filtered = filtered + air * (stated + breath).clamp(max=LOUD).exp()
             frames = torch.fft.irfft(filtered, length) * (self.window / 1.5)
             return frames.transpose(1, 2)
 
