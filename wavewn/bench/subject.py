@@ -97,6 +97,12 @@ def make_subject(
 
 
 def subject_of(vocoder: Vocoder, name: str) -> Subject:
-    """Measure a user's own model, with its own mels."""
+    """Measure a user's own model, with its own mels.
+
+    Raises:
+        ConfigError: It is no WaveNet.
+    """
+    if not isinstance(vocoder.model, WaveNet):
+        raise ConfigError(f"{name} is no WaveNet, but {vocoder.model.settings.kind}; name another")
     calibration = calibration_of(vocoder.config)
     return Subject(name, pack_wavenet(vocoder.model), vocoder.sample_rate, False, calibration)

@@ -15,6 +15,7 @@ from wavewn.config import (
     MelGANConfig,
     ModelConfig,
     ParallelWaveGANConfig,
+    SpectralConfig,
     WaveNetConfig,
     model_config,
 )
@@ -36,6 +37,7 @@ FIELDS: dict[str, type] = {
     "verdict": dict,
 }
 MEMORY = 1 << 28  # numbers that a stream remembers, 1 GiB; honest models have below a million
+CONSTANTS = 64  # an honest spectral model has fewer than a million bands times bins
 SILENCE_ATOL = 1e-3  # a float32 logarithm, taken once in the recipe and once here
 VERDICT: Mapping[str, Mapping[str, Any]] = {"float32": {"usable": True}}
 
@@ -156,6 +158,8 @@ def check_state(
     if isinstance(settings, WaveNetConfig):
         rows = (settings.kernel_size - 1) * sum(settings.dilations) + settings.longest_lag
         _check_memory(rows * settings.residual_channels, where)
+    if isinstance(settings, SpectralConfig):  # whose constants have memory
+        _check_memory(CONSTANTS * mel.n_mels * max(settings.n_fft, mel.win_length), where)
     try:
         with torch.device("meta"):
             probe = cast("nn.Module", fresh_model(settings, mel))

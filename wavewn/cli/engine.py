@@ -9,13 +9,14 @@ if TYPE_CHECKING:
 
 def add_engine_options(verb: argparse.ArgumentParser) -> None:
     """Declare --engine, --precision, --threads and --device."""
-    verb.add_argument("--engine", default="auto", help="auto, native or reference (auto)")
+    verb.add_argument("--engine", default="auto", help="auto, native, reference or onepass (auto)")
     verb.add_argument(
         "--precision",
         default="auto",
-        help="auto (the fastest that the bundle calls usable), int8, float16 or float32 (auto)",
+        help="auto (the fastest that the bundle calls usable), int8 or float16 of a WaveNet, "
+        "bfloat16 of other models, or float32 (auto)",
     )
-    verb.add_argument("--threads", type=int, default=1, help="of the native engine (1)")
+    verb.add_argument("--threads", type=int, default=1, help="that the engine may use (1)")
     verb.add_argument("--device", help="such as cpu or cuda:0")
 
 

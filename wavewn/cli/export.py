@@ -9,12 +9,12 @@ its verdict, or another storage, without its checkpoint.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavewn.errors import ConfigError, DataError, WavewnError
 
 if TYPE_CHECKING:
-    from wavewn.bundle import Bundle
+    from wavewn.bundle import Bundle, Calibration
     from wavewn.data.manifest import Utterance
     from wavewn.engine.verdict import Piece
 
@@ -87,14 +87,12 @@ def run_export(args: argparse.Namespace) -> None:
     verdict, calibration = bundle.config["verdict"], calibration_of(bundle.config)
     recordings, remark = find_recordings(args.calibrate, bundle)
     if recordings:
-        from wavewn.engine.verdict import measure
-
         if args.dtype == "float16":
             for parameter in bundle.model.parameters():
                 if parameter.dim() > 1:  # measured as it will be stored
                     parameter.data = parameter.data.half().float()
         pieces = read_pieces(recordings, bundle)
-        verdict, calibration = measure(bundle.model, pieces)
+        verdict, calibration = measure_precisions(bundle, pieces)
         remark = f"measured on {len(pieces)} recordings"
     provenance = bundle.config["provenance"]
     save_bundle(
@@ -147,6 +145,19 @@ def find_recordings(
         return _spread(_listed(_corpus(bundle.manifest))), ""
     except WavewnError:
         return [], f"the corpus {bundle.manifest} is not here; {hint}"
+
+
+def measure_precisions(
+    bundle: "Bundle", pieces: "list[Piece]"
+) -> "tuple[dict[str, dict[str, Any]], Calibration | None]":
+    """Judge the precisions that models of this kind run in; int8 comes with its calibration."""
+    from wavewn.engine.onepass_verdict import measure_bfloat16
+    from wavewn.engine.verdict import measure
+    from wavewn.models.wavenet import WaveNet
+
+    if isinstance(bundle.model, WaveNet):
+        return measure(bundle.model, pieces)
+    return measure_bfloat16(bundle.model, [piece.mel for piece in pieces]), None
 
 
 def read_pieces(recordings: "Sequence[Utterance]", bundle: "Bundle") -> "list[Piece]":

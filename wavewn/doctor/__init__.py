@@ -77,14 +77,14 @@ def check_engines() -> list[Finding]:
         import torch
 
         from wavewn.audio.mel import MelSpec
-        from wavewn.bundle import Bundle
-        from wavewn.config import Condition, WaveNetConfig
-        from wavewn.models.wavenet import WaveNet
+        from wavewn.bundle import Bundle, fresh_model
+        from wavewn.config import Condition, HiFiGANConfig, WaveNetConfig
+        from wavewn.engine.choice import ONE_PASS_ENGINES
         from wavewn.vocoder import ENGINES, Vocoder
     except IMPORT_ERRORS as error:
         return [Finding("engines", "reference", "broken", first_line(error), "see the versions")]
     spec = MelSpec(n_fft=128, hop_length=20, win_length=80, n_mels=8)
-    settings = WaveNetConfig(
+    wavenet = WaveNetConfig(
         residual_channels=8,
         skip_channels=8,
         head_channels=8,
@@ -92,12 +92,19 @@ def check_engines() -> list[Finding]:
         layers_per_cycle=2,
         condition=Condition(channels=4),
     )
-    model = WaveNet(settings, spec.n_mels, spec.hop_length, spec.log_floor)
-    bundle = Bundle(model.eval().requires_grad_(False), spec, [], {})
+    one_pass = HiFiGANConfig(
+        channels=8,
+        upsample_rates=(5, 4),
+        upsample_kernel_sizes=(5, 4),
+        resblock_kernel_sizes=(3,),
+        resblock_dilations=((1,),),
+    )
     findings = []
     for name in ENGINES:
         if name == "native" and why_not(EXTENSION) is not None:
             continue  # check_native says why
+        model = fresh_model(one_pass if name in ONE_PASS_ENGINES else wavenet, spec)
+        bundle = Bundle(model.eval().requires_grad_(False), spec, [], {})
         try:
             Vocoder(bundle, engine=name).synthesize(torch.full((1, 8, 2), spec.log_floor))
             findings.append(Finding("engines", name, "ok", "runs on the CPU"))

@@ -1,9 +1,9 @@
-"""Which precisions are good enough for a model: measured on speech, never guessed.
+"""Which precisions are good enough for a WaveNet: measured on speech, never guessed.
 
-The measure is the teacher-forced negative log-likelihood. A precision is usable where it lies
-within `TOLERANCE` of float32's. Every second piece calibrates, the others judge, so no precision
-is judged by what it was fitted to. All is measured with the torch twin, so a verdict does not
-depend on the machine that exported.
+(bfloat16 of one-pass models is judged in onepass_verdict.py.) The measure is the teacher-forced
+negative log-likelihood. A precision is usable where it lies within `TOLERANCE` of float32's. Every
+second piece calibrates, the others judge, so no precision is judged by what it was fitted to. All
+is measured with the torch twin, so a verdict does not depend on the machine that exported.
 
 Pieces are the beginnings of recordings: there a stream's history is silence, as in use. Crops from
 within speech will not do: with their past cut off, what is left of the linear prediction came out a

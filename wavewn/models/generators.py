@@ -4,8 +4,7 @@ A generator is written once, as a function of rows (nn/flow.py), and then runs w
 without numbers.
 """
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from torch import nn
@@ -19,6 +18,10 @@ from wavewn.config import (
     SpectralConfig,
 )
 from wavewn.errors import ConfigError
+from wavewn.models.hifigan import HiFiGAN
+from wavewn.models.melgan import MelGAN
+from wavewn.models.parallel_wavegan import ParallelWaveGAN
+from wavewn.models.spectral import Spectral
 from wavewn.nn.flow import Flow, Rows
 
 M = TypeVar("M")
@@ -55,11 +58,10 @@ class Generator(Protocol):
         """See `nn.Module.requires_grad_`."""
 
 
-# While two of their files are being written; each is imported where it is made.
-UPSAMPLING: dict[type, tuple[str, str]] = {
-    HiFiGANConfig: ("wavewn.models.hifigan", "HiFiGAN"),
-    MelGANConfig: ("wavewn.models.melgan", "MelGAN"),
-    ParallelWaveGANConfig: ("wavewn.models.parallel_wavegan", "ParallelWaveGAN"),
+UPSAMPLING: dict[type, Callable[[Any, int], Generator]] = {
+    HiFiGANConfig: HiFiGAN,
+    MelGANConfig: MelGAN,
+    ParallelWaveGANConfig: ParallelWaveGAN,
 }
 
 
@@ -70,17 +72,13 @@ def make_generator(settings: GeneratorConfig, mel: MelSpec) -> Generator:
         ConfigError: It does not go with the mel.
     """
     if isinstance(settings, SpectralConfig):
-        from wavewn.models.spectral import Spectral
-
-        return Spectral(settings, mel.n_mels, mel.hop_length, mel.sample_rate, mel.log_floor)
+        return Spectral(settings, mel)
     if settings.hop_length != mel.hop_length:
         raise ConfigError(
             f"{settings.kind}: upsample_rates give {_short(settings.hop_length)} samples a frame, "
             f"the mel's hop_length is {mel.hop_length}; change one of them"
         )
-    module, name = UPSAMPLING[type(settings)]
-    made: Generator = getattr(importlib.import_module(module), name)(settings, mel.n_mels)
-    return made
+    return UPSAMPLING[type(settings)](settings, mel.n_mels)
 
 
 def _short(number: int) -> str:
