@@ -71,7 +71,7 @@ class Adversarial(VocoderModule):
         self.mel_loss = make_mel_loss(self.game, recipe.mel)
         self.stft_loss = MultiResolutionStftLoss()
 
-    def check_crop(self, frames: int, name: str) -> None:
+    def check_crops(self, frames: int, valid_frames: int) -> None:
         """Raise ConfigError where a crop is shorter than what the losses look at."""
         game, hop = self.game, self.recipe.mel.hop_length
         transforms = [n_fft for n_fft, _, _ in game.discriminators.resolutions]
@@ -81,7 +81,7 @@ class Adversarial(VocoderModule):
         needed = max([n_fft // 2 for n_fft in transforms] + list(game.discriminators.periods) + [0])
         if frames * hop <= needed:
             raise ConfigError(
-                f"{name} is {frames} frames ({frames * hop} samples), but the losses and the "
+                f"data.frames is {frames} frames ({frames * hop} samples), but the losses and the "
                 f"discriminators look at more than {needed} at once; take longer crops or "
                 "shorter transforms"
             )

@@ -144,6 +144,11 @@ class Likelihood(VocoderModule):
         self.unscored = 2 * settings.prediction_order  # samples
         self.begun = ceil(settings.longest_lag / spec.hop_length)  # frames without a whole past
 
+    def check_crops(self, frames: int, valid_frames: int) -> None:
+        """See `check_crop`."""
+        self.check_crop(frames, "data.frames")
+        self.check_crop(valid_frames, "a validation crop")
+
     def check_crop(self, frames: int, name: str) -> None:
         """Raise ConfigError where a crop is too short for any of its samples to be scored."""
         hop_length = self.recipe.mel.hop_length

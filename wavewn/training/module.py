@@ -43,23 +43,24 @@ class VocoderModule(LightningModule):
         self.files: list[str] = []
         self.last_loss = torch.zeros(())
 
-    def check_crop(self, frames: int, name: str) -> None:
-        """Raise ConfigError where a crop is too short to learn from."""
+    def check_crops(self, frames: int, valid_frames: int) -> None:
+        """Raise ConfigError where crops, or those for validation, are too short to learn from."""
+        raise NotImplementedError
 
     def gradient_norm(self, name: str, parameters: Iterable[nn.Parameter]) -> Tensor:
         """Return the length of the gradient of the network `name`; this waits for the device once.
 
-        A NaN in the loss shows here too.
-
         Raises:
-            TrainingError: It is not finite; with the step and the files of the batch.
+            TrainingError: It is not finite, or the loss is not, whose gradient may look sound; with
+                the step and the files of the batch.
         """
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        if not scaled and not bool(norm.isfinite()):  # a GradScaler expects overflows, and skips
+        sound = norm.isfinite() & self.last_loss.isfinite()
+        if not scaled and not bool(sound):  # a GradScaler expects overflows, and skips
             raise TrainingError(
-                f"step {self.global_step}: the gradient of the {name} is {norm.item()}, its loss "
-                f"{self.last_loss.item()}; its weights were not changed. Files of the batch: "
+                f"step {self.global_step}: the loss of the {name} is {self.last_loss.item()}, "
+                f"its gradient {norm.item()}; the weights were not changed. Files of the batch: "
                 f"{', '.join(self.files)}. Listen to them; if they are sound, lower optimiser.lr "
                 "and go on with --resume"
             )

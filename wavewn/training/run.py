@@ -90,10 +90,12 @@ def train(
     keep_memory()
     seed_everything(recipe.seed, workers=False, verbose=False)
     data = make_data(recipe, folder)
-    wavenet = isinstance(recipe.model, WaveNetConfig)
-    module = Likelihood(recipe, data.speakers) if wavenet else Adversarial(recipe)
-    module.check_crop(recipe.data.frames, "data.frames")
-    module.check_crop(data.valid_frames, "a validation crop")
+    module: VocoderModule
+    if isinstance(recipe.model, WaveNetConfig):
+        module = Likelihood(recipe, data.speakers)
+    else:
+        module = Adversarial(recipe)
+    module.check_crops(recipe.data.frames, data.valid_frames)
     terms = ""  # of the weights that the training starts from
     if checkpoint is not None:
         terms = _check_same_model(module, checkpoint)
