@@ -14,9 +14,8 @@ class DiscriminatorsConfig:
         periods: One discriminator for each; it sees every period-th sample beside the next.
         scales: Discriminators of the waveform, each at half the rate of the one before.
         resolutions: (n_fft, hop_length, win_length) of one discriminator each, which sees the
-            magnitudes of that spectrogram.
-        channels: Width of the first layer of a period's and a spectrogram's discriminator, a
-            quarter of that of a scale's.
+            complex spectrogram; n_fft is a multiple of 16.
+        channels: Width of a period's first layer; half of a spectrogram's, a quarter of a scale's.
         max_channels: No layer is wider.
 
     Source: Kong et al. 2020, arXiv:2010.05646, section 2.3 and appendix A.2.
@@ -41,11 +40,12 @@ class DiscriminatorsConfig:
                 f"DiscriminatorsConfig.periods must be whole numbers from 1 on, got {self.periods}"
             )
         for resolution in self.resolutions:
-            if len(resolution) != 3 or not 1 <= resolution[1] <= resolution[2] <= resolution[0]:
+            right = len(resolution) == 3 and resolution[0] % 16 == 0
+            if not (right and 1 <= resolution[1] <= resolution[2] <= resolution[0]):
                 raise ConfigError(
                     "each of DiscriminatorsConfig.resolutions must be (n_fft, hop_length, "
-                    "win_length) with 1 <= hop_length <= win_length <= n_fft, got "
-                    f"{tuple(resolution)}"
+                    "win_length) with 1 <= hop_length <= win_length <= n_fft and n_fft a multiple "
+                    f"of 16, got {tuple(resolution)}"
                 )
         if self.scales and (self.channels % 4 or self.max_channels % 16):
             raise ConfigError(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from wavewn.audio.mel import MelSpec, mel_spectrogram
 from wavewn.errors import ShapeError
+from wavewn.losses import STFT_RESOLUTIONS, MultiResolutionStftLoss
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ CLIPPED = 0.999  # 16-bit full scale, with room for rounding
 FRAME_S = 0.02
 STOI_S = 0.4  # STOI compares stretches of this length
 SPEAKING_DB, SILENT_DB = -40.0, -60.0
-STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
 
 
 def reconcile(reference: Tensor, generated: Tensor, hop_length: int) -> tuple[Tensor, Tensor]:
@@ -87,32 +87,17 @@ def mcd(reference: Tensor, generated: Tensor, spec: MelSpec) -> float:
 def multi_resolution_stft(reference: Tensor, generated: Tensor) -> float:
     """Spectral convergence plus log-magnitude L1, averaged over three resolutions.
 
-    Equals `auraloss.freq.MultiResolutionSTFTLoss()(generated, reference)` with its defaults.
+    What `MultiResolutionStftLoss` says in training; it equals auraloss's.
 
     Source:
-        Yamamoto et al. 2020, "Parallel WaveGAN", section 2.2, arXiv:1910.11480. The
-        magnitudes' floor (1e-8 of the square) is auraloss's.
+        Yamamoto et al. 2020, "Parallel WaveGAN", section 2.2, arXiv:1910.11480.
 
     Returns:
         NaN for audio of 1024 samples and less: the longest window cannot be padded by reflection.
     """
     if reference.shape[0] <= max(n_fft for n_fft, _, _ in STFT_RESOLUTIONS) // 2:
         return math.nan
-    total = 0.0
-    for n_fft, hop_length, win_length in STFT_RESOLUTIONS:
-        window = torch.hann_window(win_length)
-        target, estimate = (
-            torch.stft(audio, n_fft, hop_length, win_length, window, return_complex=True)
-            .abs()
-            .square()
-            .clamp(min=1e-8)
-            .sqrt()
-            for audio in (reference, generated)
-        )
-        convergence = torch.linalg.norm(target - estimate) / torch.linalg.norm(target)
-        log_magnitude = (target.log() - estimate.log()).abs().mean()
-        total += (convergence + log_magnitude).item()
-    return total / len(STFT_RESOLUTIONS)
+    return MultiResolutionStftLoss()(generated[None], reference[None]).item()
 
 
 def pitch_track(audio: Tensor, sample_rate: int) -> Tensor:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from wavewn.audio.mel import MelSpec, mel_spectrogram
 from wavewn.errors import ShapeError
+from wavewn.nn.spectrum import spectrum
 
 STFT_RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))  # n_fft, hop, window
-STFT_FLOOR = 1e-8  # of a squared magnitude
+STFT_FLOOR = 1e-4  # of a magnitude
 MEL_FLOOR = 1e-5  # of a mel band's magnitude
 MEL_SCALES = {  # (n_fft, hop_length, n_mels)
     "published": tuple((n, n // 4, n * 5 // 32) for n in (32, 64, 128, 256, 512, 1024, 2048)),
@@ -71,7 +72,7 @@ class MultiScaleMelLoss(nn.Module):
         self.scales = scales
         for i, (n_fft, _, n_mels) in enumerate(scales):
             self.register_buffer(f"window_{i}", torch.hann_window(n_fft), persistent=False)
-            filters = torch.from_numpy(mel_filters(sample_rate, n_fft, n_mels))
+            filters = torch.from_numpy(mel_filters(sample_rate, n_fft, n_mels).T.copy())
             self.register_buffer(f"filters_{i}", filters, persistent=False)
 
     def forward(self, generated: Tensor, reference: Tensor) -> Tensor:
@@ -86,19 +87,18 @@ class MultiScaleMelLoss(nn.Module):
         return total
 
     def log_mel(self, audio: Tensor, scale: int) -> Tensor:
-        """Return [batch, n_mels, frames] of one scale."""
+        """Return [batch, frames, n_mels] of one scale."""
         n_fft, hop_length, _ = self.scales[scale]
-        magnitudes = stft_magnitude(
-            audio, n_fft, hop_length, self.get_buffer(f"window_{scale}"), 1e-10
-        )
-        return (self.get_buffer(f"filters_{scale}") @ magnitudes).clamp(min=MEL_FLOOR).log10()
+        window, filters = (self.get_buffer(f"{name}_{scale}") for name in ("window", "filters"))
+        bands = spectrum(audio, n_fft, hop_length, window).abs() @ filters
+        return bands.clamp(min=MEL_FLOOR).log10()
 
 
 class MultiResolutionStftLoss(nn.Module):
     """Spectral convergence plus log-magnitude L1, averaged over resolutions.
 
-    Equals `auraloss.freq.MultiResolutionSTFTLoss()` with its defaults: squares of magnitudes
-    are clamped at 1e-8, and the norms of the convergence run over the whole batch at once.
+    Equals `auraloss.freq.MultiResolutionSTFTLoss()` with its defaults: magnitudes are clamped at
+    1e-4, and the norms of the convergence run over the whole batch at once.
 
     Args:
         resolutions: (n_fft, hop_length, win_length) each.
@@ -120,25 +120,12 @@ class MultiResolutionStftLoss(nn.Module):
             for i, (n_fft, hop_length, _) in enumerate(self.resolutions):
                 window = self.get_buffer(f"window_{i}")
                 estimate, target = (
-                    stft_magnitude(audio, n_fft, hop_length, window, STFT_FLOOR)
+                    spectrum(audio, n_fft, hop_length, window).abs().clamp(min=STFT_FLOOR)
                     for audio in (generated, reference)
                 )
                 total = total + torch.linalg.norm(target - estimate) / torch.linalg.norm(target)
                 total = total + F.l1_loss(estimate.log(), target.log())
         return total / len(self.resolutions)
-
-
-def stft_magnitude(
-    audio: Tensor, n_fft: int, hop_length: int, window: Tensor, floor: float
-) -> Tensor:
-    """Return [batch, bins, frames]: roots of the squared magnitudes, clamped at `floor`.
-
-    Frames are centred, the ends reflected. The clamp keeps the root's gradient finite.
-    """
-    spectrum = torch.stft(
-        audio.float(), n_fft, hop_length, window.shape[0], window, return_complex=True
-    )
-    return spectrum.abs().clamp(min=floor**0.5)
 
 
 def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from wavewn.audio.companding import pre_emphasis
 from wavewn.config import DiscriminatorsConfig
 from wavewn.errors import ShapeError
+from wavewn.nn.spectrum import spectrum
 
 SLOPE = 0.1  # of every leaky rectifier
 FOLD = 8  # bins of a spectrogram that its first layer takes together
@@ -41,24 +42,34 @@ class Judgement(NamedTuple):
     features: list[Tensor]
 
 
-class PeriodDiscriminator(nn.Module):
-    """Filters along time in each of `period` phases of the audio, which share the weights.
+class PhaseConv(nn.Conv2d):
+    """A 2-D convolution of kernel [taps, 1], as published, that runs as a 1-D one.
 
-    The published layers are 2-D ones of kernel [5, 1]; the weights keep that shape. They run as
-    1-D ones over [batch * period, channels, time / period], which is the same and, in bfloat16
-    on a CPU, up to twice as fast.
+    Its input is [batch * period, channels, time / period]: the phases lie in the batch. In bfloat16
+    on a CPU that is up to twice as fast as [batch, channels, time / period, period].
     """
+
+    def __init__(self, in_channels: int, out_channels: int, taps: int, stride: int = 1) -> None:
+        padding = (taps // 2, 0)
+        super().__init__(in_channels, out_channels, (taps, 1), (stride, 1), padding)
+        self.step, self.margin = stride, taps // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter [rows, in_channels, time]."""
+        return F.conv1d(x, self.weight[..., 0], self.bias, self.step, self.margin)
+
+
+class PeriodDiscriminator(nn.Module):
+    """Filters along time in each of `period` phases of the audio, which share the weights."""
 
     def __init__(self, period: int, channels: int, max_channels: int) -> None:
         super().__init__()
         self.period = period
         widths = [1, *(min(channels * 4**i, max_channels) for i in range(4))]
-        pairs = [*zip(widths, widths[1:], strict=False), (widths[-1], widths[-1])]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(ins, outs, (5, 1), (3 if i < 4 else 1, 1), padding=(2, 0))
-            for i, (ins, outs) in enumerate(pairs)
-        )
-        self.conv_post = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
+        pairs = zip(widths, widths[1:], strict=False)
+        self.convs = nn.ModuleList(PhaseConv(*pair, 5, stride=3) for pair in pairs)
+        self.convs.append(PhaseConv(widths[-1], widths[-1], 5))
+        self.conv_post = PhaseConv(widths[-1], 1, 3)
 
     def forward(self, audio: Tensor) -> Judgement:
         """Judge audio [batch, samples]; its end is reflected up to a whole period."""
@@ -67,17 +78,11 @@ class PeriodDiscriminator(nn.Module):
         x = x.reshape(batch, -1, self.period).transpose(1, 2).reshape(batch * self.period, 1, -1)
         features = []
         for conv in self.convs:
-            x = F.leaky_relu(along_time(conv, x), SLOPE)
+            x = F.leaky_relu(conv(x), SLOPE)
             features.append(x)
-        x = along_time(self.conv_post, x)
+        x = self.conv_post(x)
         features.append(x)
         return Judgement(x.reshape(batch, -1), features)
-
-
-def along_time(conv: nn.Module, x: Tensor) -> Tensor:
-    """Run a 2-D convolution of kernel [taps, 1] over [rows, channels, time]."""
-    assert isinstance(conv, nn.Conv2d)
-    return F.conv1d(x, conv.weight[..., 0], conv.bias, conv.stride[0], conv.padding[0])  # type: ignore[index]
 
 
 class ScaleDiscriminator(nn.Module):
@@ -143,7 +148,7 @@ class ResolutionDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> Judgement:
         """Judge audio [batch, samples], longer than half the transform."""
-        x, features = self.spectrum(audio), []
+        x, features = self.folded(audio), []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), SLOPE)
             features.append(x.permute(0, 2, 3, 1))  # as they lie in memory: see the module
@@ -151,19 +156,13 @@ class ResolutionDiscriminator(nn.Module):
         features.append(x.permute(0, 2, 3, 1))
         return Judgement(x.flatten(1), features)
 
-    def spectrum(self, audio: Tensor) -> Tensor:
+    def folded(self, audio: Tensor) -> Tensor:
         """Return [batch, 2 * FOLD, frames, bins / FOLD] in float32, channels last in memory."""
         with torch.autocast(audio.device.type, enabled=False):
-            spectrum = torch.stft(
-                pre_emphasis(audio.float(), PRE_EMPHASIS),
-                self.n_fft,
-                self.hop_length,
-                self.window.shape[0],
-                self.window,
-                return_complex=True,
-            )
-            rows = torch.view_as_real(spectrum[:, :-1].transpose(1, 2))
-            return rows.flatten(2).unflatten(2, (-1, 2 * FOLD)).permute(0, 3, 1, 2)
+            emphasised = pre_emphasis(audio.float(), PRE_EMPHASIS)
+            bins = spectrum(emphasised, self.n_fft, self.hop_length, self.window)[..., :-1]
+            rows = torch.view_as_real(bins).unflatten(2, (-1, FOLD)).flatten(3)
+            return rows.permute(0, 3, 1, 2)
 
 
 class MultiPeriodDiscriminator(nn.Module):
