@@ -1,19 +1,35 @@
-"""Small WaveNets, one with each switch on, and the engines that run them."""
+"""Small models, one with each switch on, and the engines that run them."""
 
+import functools
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from wavewn.config import Condition, Gaussian, LogisticMixture, MuLaw, WaveNetConfig
+from wavewn.audio.mel_spec import MelSpec
+from wavewn.config import (
+    Condition,
+    Gaussian,
+    HiFiGANConfig,
+    LogisticMixture,
+    MelGANConfig,
+    MuLaw,
+    ParallelWaveGANConfig,
+    SpectralConfig,
+    WaveNetConfig,
+)
+from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.engine.weights import pack_wavenet
+from wavewn.models.generators import make_generator
 from wavewn.models.wavenet import WaveNet
+from wavewn.nn.padded import PaddedConv1d
 
 BANDS = 6
 HOP = 20
 SILENCE = -11.5
+SPEC = MelSpec(n_mels=BANDS, hop_length=HOP, win_length=80, n_fft=128)
 
 # name: head, kernel size, upsampling, look-ahead, speakers, order and lag of the
 # linear prediction
@@ -217,3 +233,59 @@ def speaker_of():
         return torch.arange(batch) % speakers if speakers else None
 
     return make
+
+
+# One-pass models: each kind, causal or not, and each padding.
+HIFIGAN = HiFiGANConfig(16, (5, 4), (11, 8), "1", (3, 5), ((1, 3), (1, 2)))
+WAVEGAN = ParallelWaveGANConfig(6, 8, 5, cycles=2, layers_per_cycle=3, upsample_rates=(5, 4))
+ONE_PASS = {
+    "hifigan": HIFIGAN,
+    "hifigan-causal": replace(HIFIGAN, causal=True, resblock="2"),
+    "hifigan-reflect": replace(HIFIGAN, padding="reflect"),
+    "hifigan-replicate": replace(HIFIGAN, padding="replicate", causal=True),
+    "melgan": MelGANConfig(channels=16, upsample_rates=(5, 4), stacks=2),
+    "wavegan": WAVEGAN,
+    "wavegan-causal": replace(WAVEGAN, causal=True),
+    "spectral": SpectralConfig(
+        channels=8, hidden_channels=8, dilations=(1, 2), look_ahead=3, n_fft=40
+    ),
+}
+
+
+def make_one_pass(name):
+    """Make a model whose audio is to be heard, and not clipped."""
+    torch.manual_seed(1)
+    loud = 0.2 if name == "melgan" else 0.1
+    model = make_generator(ONE_PASS[name], SPEC)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(loud * torch.randn_like(parameter))
+        if name.startswith("wavegan"):  # the only one without a tanh at its end
+            sound = model(random_mel(1, 26), torch.randn(1, 1, 26 * HOP))
+            last = [part for part in model.modules() if isinstance(part, PaddedConv1d)][-1]
+            last.bias.sub_(sound.mean()).div_(5 * sound.std())
+            last.weight.div_(5 * sound.std())
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def one_pass():
+    """From a name to a fresh model."""
+    return make_one_pass
+
+
+@pytest.fixture(scope="session")
+def one_pass_engine():
+    """From a name and a precision to an engine, made once."""
+
+    @functools.cache
+    def get(name, precision="float32"):
+        return OnePassEngine(make_one_pass(name), precision)
+
+    return get
+
+
+@pytest.fixture(params=list(ONE_PASS))
+def one_pass_name(request):
+    """Each of the one-pass models."""
+    return request.param
