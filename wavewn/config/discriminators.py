@@ -18,7 +18,7 @@ class DiscriminatorsConfig:
         channels: Width of a period's first layer; half of a spectrogram's, a quarter of a scale's.
         max_channels: No layer is wider.
 
-    Source: Kong et al. 2020, arXiv:2010.05646, section 2.3 and appendix A.2.
+    Source: Kong et al. 2020, arXiv:2010.05646, section 2.3.
     """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)

@@ -31,7 +31,7 @@ class MelLoss(nn.Module):
     HiFi-GAN listens up to half the sample rate where its generator's mel stops at 8 kHz: give
     `dataclasses.replace(spec, f_max=spec.sample_rate / 2)` for that.
 
-    Source: Kong et al. 2020, arXiv:2010.05646, equation 5.
+    Source: Kong et al. 2020, "HiFi-GAN", section 2.4, arXiv:2010.05646.
     """
 
     def __init__(self, spec: MelSpec) -> None:
@@ -59,8 +59,8 @@ class MultiScaleMelLoss(nn.Module):
         scales: (n_fft, hop_length, n_mels) each; `MEL_SCALES` has the published ones, and three
             that cost a CPU a third.
 
-    Source: Kumar et al. 2023, "High-fidelity audio compression with improved RVQGAN", section
-        3.4, arXiv:2306.06546; BigVGAN-v2 trains with the same.
+    Source: Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN",
+        arXiv:2306.06546, as its code defines it; BigVGAN-v2 trains with the same.
     """
 
     def __init__(

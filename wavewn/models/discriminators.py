@@ -1,15 +1,21 @@
 """Discriminators: networks that tell recorded audio from generated audio while a vocoder trains.
 
 Each sees the audio another way: folded by a period, at a lower rate, or as a spectrogram. All give
-a map of scores (high means recorded) and the feature maps of their layers, the scores being the
-last, from the first layer on: feature matching compares these. They are built plain; the training
-attaches weight norm by `apply_weight_norm`, which leaves the first scale alone: that one has
-spectral norm from the start, as published.
+a map of scores, high where they hear a recording, and the feature maps of their layers, which
+feature matching compares. They are built plain; the training attaches weight norm by
+`apply_weight_norm`, which leaves the first scale alone: that one has spectral norm from the
+start, as published. Keys below `mpd` and `msd` are those of the published HiFi-GAN.
 
-State-dict keys below `mpd` and `msd` are those of the published HiFi-GAN.
+On a CPU the way a layer is written decides its time. 2026-11-22, batch 12 x 12,800 in bfloat16
+on one thread of a Zen 4 (AVX-512) that others shared: a period forward and back takes 36 ms as
+2-D convolutions, channels last or not, and 18 ms as 1-D ones with the phases in the batch. A
+spectrogram of one channel spends 9 of its 17 ms in the first layer; eight bins taken as channels
+give 2.4 times the parameters in the same time. Feature maps whose channels lie last must be
+compared in that order: four times as fast. In all the light discriminators take 0.25 s a step to
+learn from recordings and copies, and 0.17 s to tell the generator.
 
 Source: Kong et al. 2020, "HiFi-GAN", section 2.3, arXiv:2010.05646 (periods, scales); Jang et al.
-2021, "UnivNet", section 2.3, arXiv:2106.07889 (spectrograms).
+2021, "UnivNet", arXiv:2106.07889 (spectrograms).
 """
 
 from typing import NamedTuple
@@ -34,8 +40,9 @@ class Judgement(NamedTuple):
     """What one discriminator thinks of a batch.
 
     Attributes:
-        scores: [rows, scores]; high means recorded.
-        features: One map a layer, the first layer first and the map of scores last.
+        scores: [batch, scores]; high means recorded.
+        features: One map a layer, the first layer's first and the map of scores last; the first
+            axis is the batch, or batch * period.
     """
 
     scores: Tensor
@@ -45,8 +52,7 @@ class Judgement(NamedTuple):
 class PhaseConv(nn.Conv2d):
     """A 2-D convolution of kernel [taps, 1], as published, that runs as a 1-D one.
 
-    Its input is [batch * period, channels, time / period]: the phases lie in the batch. In bfloat16
-    on a CPU that is up to twice as fast as [batch, channels, time / period, period].
+    Its input is [batch * period, channels, time / period]: the phases lie in the batch.
     """
 
     def __init__(self, in_channels: int, out_channels: int, taps: int, stride: int = 1) -> None:
@@ -124,7 +130,7 @@ class ResolutionDiscriminator(nn.Module):
     The bin at half the sample rate is left out.
 
     Source: Defossez et al. 2022, "High Fidelity Neural Audio Compression", section 3.4,
-        arXiv:2210.13438, for complex input; Jang et al. 2021, "UnivNet", section 2.3,
+        arXiv:2210.13438, for complex input; Jang et al. 2021, "UnivNet",
         arXiv:2106.07889, for several resolutions. Departs from both in its sizes.
     """
 
@@ -151,7 +157,7 @@ class ResolutionDiscriminator(nn.Module):
         x, features = self.folded(audio), []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), SLOPE)
-            features.append(x.permute(0, 2, 3, 1))  # as they lie in memory: see the module
+            features.append(x.permute(0, 2, 3, 1))  # as it lies in memory: see the module
         x = self.conv_post(x)
         features.append(x.permute(0, 2, 3, 1))
         return Judgement(x.flatten(1), features)
