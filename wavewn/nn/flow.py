@@ -95,10 +95,13 @@ class Flow:
     Attributes:
         memory: By entry: [batch, rows, channels], updated in place; None to run whole.
         shapes: Of the entries that were met: (rows, channels); `measure` collects them.
+        taken: By entry: (rows, channels) that this run took out of it, fewer than it can hold where
+            the utterance has just begun.
     """
 
     memory: Mapping[str, Tensor] | None = None
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    taken: dict[str, tuple[int, int]] = field(default_factory=dict)
     _calls: int = 0
 
     def conv(self, layer: nn.Module, x: Rows) -> Rows:
@@ -203,6 +206,7 @@ class Flow:
     def _join(self, x: Rows, kept: int, capacity: int) -> Tensor | None:
         """Put the newest `kept` rows remembered before `x`; remember the newest `capacity`."""
         name = self._entry(capacity, x.channels)
+        self.taken[name] = (kept, x.channels)
         if x.data is None or self.memory is None:
             return x.data
         past, data = self.memory[name], x.data
@@ -224,6 +228,7 @@ class Flow:
         self._calls += 1
         known = self.shapes.get(name, (0, channels))
         self.shapes[name] = (max(known[0], rows), channels)
+        self.taken[name] = (rows, channels)
         return name
 
     @staticmethod
