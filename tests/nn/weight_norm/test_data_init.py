@@ -71,6 +71,19 @@ def test_torchs_own_layouts_are_counted_over_their_channel_axis():
     assert data_dependent_init(up, lambda: up(batch())).layers == ["conv"]
 
 
+def test_images_are_counted_over_their_channel_axis():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, (1, 5), bias=False))
+    apply_weight_norm(net)
+    x = batch().transpose(1, 2).unflatten(2, (20, 30))
+    data_dependent_init(net, lambda: net(x))
+
+    mean, deviation = moments(net[0](x), 1)
+    assert_close(mean, torch.zeros(6), rtol=0, atol=TOLERANCE)
+    assert_close(deviation, torch.ones(6), rtol=TOLERANCE, atol=0)
+    assert_close(moments(net(x), 1)[1], torch.ones(4), rtol=TOLERANCE, atol=0)
+
+
 def test_a_silent_batch_is_refused_by_name():
     net = make_net()
     with pytest.raises(ConfigError, match="no signal at '0': .* got silence"):

@@ -33,15 +33,15 @@ class InitReport:
 
 
 def channels_last(module: nn.Module) -> bool:
-    """Whether `module` puts out [batch, time, channels], not torch's [batch, channels, time]."""
-    convolution = isinstance(module, nn.Conv1d | nn.ConvTranspose1d)
+    """Whether `module` puts out [batch, time, channels], not torch's [batch, channels, ...]."""
+    convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d)
     return isinstance(module, CausalConv1d) or not convolution
 
 
 def _rows(module: nn.Module, output: Tensor, skip_left: float) -> Tensor:
     """Return the counted rows of an output, [rows, channels] in float32."""
-    x = output if channels_last(module) else output.transpose(1, 2)
-    return x[:, int(skip_left * x.shape[1]) :].flatten(0, 1).float()
+    x = output if channels_last(module) else output.movedim(1, -1)
+    return x[:, int(skip_left * x.shape[1]) :].flatten(0, -2).float()
 
 
 @torch.no_grad()
@@ -107,7 +107,8 @@ def data_dependent_init(
             shift = mean * factor
             module.bias.mul_(factor).sub_(shift)  # type: ignore[operator, union-attr]
         if not channels_last(module):
-            factor, shift = factor[:, None], shift[:, None]
+            column = (-1, *(1 for _ in output.shape[2:]))
+            factor, shift = factor.reshape(column), shift.reshape(column)
         return (output * factor - shift).to(output.dtype)
 
     with ExitStack() as stack:
