@@ -57,7 +57,7 @@ class MultiScaleMelLoss(nn.Module):
     Args:
         sample_rate: In Hz.
         scales: (n_fft, hop_length, n_mels) each; `MEL_SCALES` has the published ones, and three
-            that cost a CPU a third.
+            that cost a CPU less than half.
 
     Source: Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN",
         arXiv:2306.06546, as its code defines it; BigVGAN-v2 trains with the same.
