@@ -112,3 +112,49 @@ def test_int8_without_a_calibration_is_refused(weights):
         pytest.skip(native.available())
     with pytest.raises(EngineError, match="int8 needs a calibration"):
         make_engine(weights, precision="int8")
+
+
+@pytest.fixture
+def bfloat16_here(monkeypatch):
+    monkeypatch.setattr(choice, "why_not_bfloat16", lambda device: "")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected", "reason"),
+    [
+        ({}, "float32", "bfloat16 was passed over: the bundle has no verdict on it"),
+        ({"bfloat16": YES}, "bfloat16", ""),
+        ({"bfloat16": NO}, "float32", "bfloat16 was passed over: 0.02 nats a sample away"),
+        ({"int8": YES, "float16": YES}, "float32", "bfloat16 was passed over"),
+    ],
+)
+def test_auto_takes_bfloat16_of_a_one_pass_model_where_its_bundle_calls_it_usable(
+    one_pass, bfloat16_here, caplog, verdict, expected, reason
+):
+    engine = make_engine(one_pass("hifigan"), verdict=verdict, threads=2)
+
+    assert (engine.name, engine.precision, engine.threads) == ("onepass", expected, 2)
+    assert reason in caplog.text
+
+
+def test_auto_takes_no_bfloat16_that_the_processor_has_not(one_pass, monkeypatch, caplog, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(choice, "CPUINFO", cpuinfo)
+
+    for flags, expected in (("avx2 fma", "float32"), ("avx512f avx512_bf16", "bfloat16")):
+        cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        engine = make_engine(one_pass("hifigan"), verdict={"bfloat16": YES})
+        assert engine.precision == expected
+    assert caplog.text.count("bfloat16 was passed over: cpu has no bfloat16 instructions") == 1
+    cpuinfo.unlink()
+    assert make_engine(one_pass("hifigan"), verdict={"bfloat16": YES}).precision == "float32"
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_an_engine_of_the_other_kind_of_model_is_refused(weights, one_pass, engine):
+    with pytest.raises(EngineError, match=f"this model is a melgan, which runs in no .* {engine}"):
+        make_engine(one_pass("melgan"), engine)
+    with pytest.raises(EngineError, match="this model is a WaveNet, which runs in no .* onepass"):
+        make_engine(weights, "onepass")
+    with pytest.raises(EngineError, match="a WaveNet, which runs in no precision bfloat16"):
+        make_engine(weights, precision="bfloat16")

@@ -171,9 +171,12 @@ def read_pieces(recordings: "Sequence[Utterance]", bundle: "Bundle") -> "list[Pi
     from wavewn.audio.mel import mel_spectrogram
     from wavewn.data.crops import read_at, samples_at
     from wavewn.engine.verdict import Piece
+    from wavewn.models.wavenet import WaveNet
 
     spec = bundle.mel
-    ahead = bundle.model.settings.condition.look_ahead
+    ahead = 0  # a one-pass model hears a piece's end as an utterance's
+    if isinstance(bundle.model, WaveNet):
+        ahead = bundle.model.settings.condition.look_ahead
     pieces: list[Piece] = []
     why = ""
     for one in recordings:

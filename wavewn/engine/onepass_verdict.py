@@ -45,7 +45,7 @@ def measure_bfloat16(model: Generator, mels: Sequence[Tensor]) -> dict[str, dict
         except EngineError:  # NaN, which float32 had none of
             noise = math.inf
     verdict: dict[str, dict[str, Any]] = {"float32": {"usable": True}}
-    verdict["bfloat16"] = judge(10 * math.log10(signal / noise) if signal and noise else None)
+    verdict["bfloat16"] = judge(_decibels(signal, noise))
     return verdict
 
 
@@ -61,6 +61,12 @@ def judge(snr_db: float | None) -> dict[str, Any]:
             f"{snr_db:.1f} dB from float32 on recordings, {LEAST_DB:g} dB are asked for"
         )
     return found
+
+
+def _decibels(signal: float, noise: float) -> float | None:
+    if math.isinf(noise):
+        return -math.inf
+    return 10 * math.log10(signal / noise) if signal and noise else None
 
 
 def _speak(engine: Engine, mel: Tensor) -> Tensor:
