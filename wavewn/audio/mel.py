@@ -46,7 +46,7 @@ def mel_spectrogram(audio: Tensor, spec: MelSpec) -> Tensor:
     if frames == 0:
         return audio.new_zeros(audio.shape[0], spec.n_mels, 0)
     with torch.autocast(audio.device.type, enabled=False):
-        filters, window = _filters(spec, audio.device)
+        filters, window = mel_filters(spec, audio.device)
         spectrum = torch.stft(
             _pad(audio, spec.padding, spec.pad_mode),
             spec.n_fft,
@@ -119,7 +119,7 @@ def _magnitude(spectrum: Tensor, spec: MelSpec) -> Tensor:
 
 
 @functools.lru_cache(maxsize=16)
-def _filters(spec: MelSpec, device: torch.device) -> tuple[Tensor, Tensor]:
+def mel_filters(spec: MelSpec, device: torch.device) -> tuple[Tensor, Tensor]:
     """Give the mel filters [n_mels, bins] and the Hann window [win_length]."""
     import librosa
 
@@ -246,7 +246,7 @@ def _check_range(values: Tensor, spec: MelSpec) -> str | None:
 @functools.lru_cache(maxsize=16)
 def noise_levels(spec: MelSpec) -> tuple[float, float]:
     """Give, in nats, the level of +-1 white noise and a limit above all audio in [-1, 1]."""
-    filters, window = _filters(spec, torch.device("cpu"))
+    filters, window = mel_filters(spec, torch.device("cpu"))
     areas = filters.sum(dim=1)
     noise = areas.median() * window.square().sum().sqrt() ** spec.power
     bound = areas.max() * window.sum() ** spec.power

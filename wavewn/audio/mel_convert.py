@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wavewn.audio.mel import _column, _filters, check_mel, without_affine
+from wavewn.audio.mel import _column, mel_filters, check_mel, without_affine
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.errors import MelError, ShapeError
 
@@ -208,7 +208,7 @@ def _epsilon_obstacle(spec: MelSpec, to: MelSpec) -> Obstacle:
     reason = "it was added to each bin before these were summed"
     if to.floor == 0 or spec.power > 2:
         return Obstacle("magnitude_epsilon", reason)
-    area = float(_filters(spec, torch.device("cpu"))[0].sum(dim=1).max())
+    area = float(mel_filters(spec, torch.device("cpu"))[0].sum(dim=1).max())
     mine, its = (s.magnitude_epsilon ** (spec.power / 2) for s in (spec, to))
     nats = math.log1p(area * abs(mine - its) / to.floor)
     return Obstacle("magnitude_epsilon", f"{reason}, up to {nats:.2g} nats at the floor", True)

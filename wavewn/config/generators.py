@@ -216,8 +216,8 @@ class SpectralConfig:
     """
 
     kind: Literal["spectral"] = field(default="spectral", kw_only=True)
-    channels: int = 192
-    hidden_channels: int = 192
+    channels: int = 128
+    hidden_channels: int = 128
     kernel_size: int = 3
     dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2, 4, 8)
     look_ahead: int = 4

@@ -10,6 +10,10 @@ frame: it would have to integrate. Here the integration is done for it: the phas
 the running sum of F0, so that harmonics stay in step, and the network draws envelopes, which vary
 slowly. It was the phase that held back a pilot without a source.
 
+At the end the audio is levelled: its own mel is taken, and what it has too much or too little of in
+a band and a frame is mended by a filter. 2026-11-22, after nine minutes of training without it,
+ten held-out clips: PESQ 2.63 to 3.11, M-STFT 0.89 to 0.83; four times over 3.26 and 0.80.
+
 The network draws no envelope from nothing either: it corrects the one that the mel states, which
 is interpolated between the centres of its bands. So the first step of a training sounds like
 speech already.
@@ -31,13 +35,14 @@ Siuzdak 2023, arXiv:2306.00814; the stack is WaveNet's, nn/wn.py.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavewn.audio.mel_spec import MelSpec
+from wavewn.audio.mel import MelSpec, mel_filters
 from wavewn.config import SpectralConfig
 from wavewn.errors import ConfigError
 from wavewn.models.wavenet import MEL_SCALE
@@ -51,6 +56,7 @@ PITCH_TAPS = (5, 5, 3)
 PITCH_BINS = 120  # on a logarithmic scale from F_MIN to F_MAX
 NEAR = 3  # bins on either side of the likeliest that the estimate averages over
 STEP = 2.0**-20  # of a period
+LEVELLING = 3.0  # nats that a band is raised or lowered by at most
 LOUD = 6.0  # the logarithms of the filters go no higher
 
 
@@ -88,6 +94,10 @@ class Spectral(nn.Module):
     mel_scale: Tensor
     envelope: Tensor
     envelope_level: Tensor
+    filters: Tensor
+    mel_window: Tensor
+    mel_synthesis: Tensor
+    mel_spread: Tensor
 
     def __init__(self, settings: SpectralConfig, spec: MelSpec) -> None:
         super().__init__()
@@ -104,6 +114,11 @@ class Spectral(nn.Module):
         if spec.log_base is None:
             raise ConfigError(
                 "the spectral model reads mels with a logarithm; this MelSpec takes none"
+            )
+        if spec.win_length % hop_length or spec.win_length < 3 * hop_length:
+            raise ConfigError(
+                f"the spectral model needs mels whose window is three hops or more, in whole hops; "
+                f"this one has {spec.win_length} samples at a hop of {hop_length}"
             )
         self.settings, self.n_mels, self.hop_length = settings, n_mels, hop_length
         self.sample_rate = spec.sample_rate
@@ -162,7 +177,21 @@ class Spectral(nn.Module):
             data = self._synthesize(*(part.whole for part in parts))
         length = self.settings.n_fft
         frames = Rows(data, length, spectra.start, spectra.end, spectra.ended)
-        return run.overlap_add(frames, self.step, (length - self.step) // 2)
+        audio = run.overlap_add(frames, self.step, (length - self.step) // 2)
+        return self._levelled(run, mel, audio)
+
+    def _levelled(self, run: Flow, mel: Rows, audio: Rows) -> Rows:
+        """Give each band of each frame the energy that the mel states.
+
+        A filter in the frames of the mel itself: the ratio of the stated mel to that of the audio,
+        between the centres of the bands. Overlapping frames undo some of it.
+        """
+        framed = run.windows(audio, self.win_length, self.hop_length, self.mel_left)
+        mel, framed = run.align(mel, framed)
+        data = framed.data
+        if data is not None and data.shape[2]:
+            data = self._filtered(data, mel.whole)
+        return run.overlap_add(replace(framed, data=data), self.hop_length, self.mel_left)
 
     def pitch_loss(self, mel: Tensor, audio: Tensor) -> Tensor:
         """Cross-entropy of F0, where a recording is voiced; float32.
@@ -192,13 +221,28 @@ class Spectral(nn.Module):
             n_mels=spec.n_mels + 2, fmin=spec.f_min, fmax=spec.f_max, htk=spec.mel_scale == "htk"
         )
         bins = np.linspace(0, spec.sample_rate / 2, self.bins)
-        place = np.interp(bins, edges[1:-1], np.arange(spec.n_mels))
-        share = np.maximum(1 - np.abs(place[:, None] - np.arange(spec.n_mels)), 0)
+
+        def spread(bins: np.ndarray) -> np.ndarray:
+            """Weights [bins, bands] of an interpolation between the centres of the bands."""
+            place = np.interp(bins, edges[1:-1], np.arange(spec.n_mels))
+            return np.maximum(1 - np.abs(place[:, None] - np.arange(spec.n_mels)), 0)
+
+        share = spread(bins)
         width = 1.0 if spec.norm == "slaney" else (edges[2:] - edges[:-2]) / 2  # Hz
         bins_a_band = np.broadcast_to(width * spec.n_fft / spec.sample_rate, (spec.n_mels,))
         window = np.hanning(spec.win_length)
         level = share @ np.log(bins_a_band) / spec.power + math.log((window**2).sum()) / 2
+        filters, mel_window = mel_filters(spec, torch.device("cpu"))
+        self.win_length, self.mel_fft = spec.win_length, spec.n_fft
+        self.mel_power, self.mel_floor = spec.power, spec.floor
+        before = spec.padding[0] - (spec.n_fft - spec.win_length) // 2
+        self.mel_left = min(before, spec.win_length - spec.hop_length)
+        mel_bins = np.linspace(0, spec.sample_rate / 2, spec.n_fft // 2 + 1)
         for name, value in {
+            "filters": filters.clone(),
+            "mel_window": mel_window.clone(),
+            "mel_synthesis": mel_window * (spec.hop_length / mel_window.square().sum()),
+            "mel_spread": torch.from_numpy(spread(mel_bins).T.astype(np.float32)),
             "window": torch.hann_window(self.settings.n_fft),
             "pitch_scale": scale[:, None],
             "mel_mean": torch.as_tensor(spec.mean, dtype=torch.float32).reshape(-1, 1) * unit,
@@ -217,6 +261,18 @@ class Spectral(nn.Module):
             return self.envelope @ (mel.float() * self.mel_scale + self.mel_mean) - (
                 self.envelope_level
             )
+
+    def _filtered(self, frames: Tensor, mel: Tensor) -> Tensor:
+        """See `_levelled`; [batch, win_length, frames], ready to be overlapped."""
+        with torch.autocast(frames.device.type, enabled=False):
+            spectrum = torch.fft.rfft(frames.transpose(1, 2) * self.mel_window, self.mel_fft)
+            energy = spectrum.real.square() + spectrum.imag.square()
+            magnitude = energy.clamp_min(1e-14) ** (self.mel_power / 2)
+            heard = (magnitude @ self.filters.T).clamp_min(self.mel_floor).log() / self.mel_power
+            stated = (mel.float() * self.mel_scale + self.mel_mean).transpose(1, 2)
+            ratio = (stated - heard).clamp(-LEVELLING, LEVELLING) @ self.mel_spread
+            frames = torch.fft.irfft(spectrum * ratio.exp(), self.mel_fft)
+            return (frames[:, :, : self.win_length] * self.mel_synthesis).transpose(1, 2)
 
     def _pitch_logits(self, run: Flow, mel: Rows) -> Rows:
         """F0's bins, [batch, PITCH_BINS, sub-frames]."""

@@ -163,6 +163,37 @@ class Flow:
                 data = data.new_zeros(data.shape[0], length, 0)
         return Rows(data, length, x.start // hop, x.end // hop, x.ended)
 
+    def windows(self, x: Rows, length: int, hop: int, left: int) -> Rows:
+        """Cut one channel into the rows from i * hop - left on; beyond the ends it is reflected.
+
+        An utterance that is shorter than a window is reflected as often as it takes.
+        """
+
+        def determined(rows: int, ended: bool) -> int:
+            if ended:
+                return rows // hop
+            return max((rows - length + left) // hop + 1, 0) if rows > left else 0
+
+        assert x.channels == 1 and length >= hop, "windows would leave gaps"
+        first, last = determined(x.start, False), determined(x.end, x.ended)
+        start = max(first * hop - left, 0)
+        data = self._join(x, x.start - start, x.end - max(last * hop - left, 0))
+        if data is not None and last > first:
+            begin, end = first * hop - left, (last - 1) * hop - left + length
+            if begin < 0 or end > x.end:
+                place = torch.arange(begin, end, device=data.device).abs()
+                if x.ended:
+                    period = max(2 * (x.end - 1), 1)
+                    place = place % period
+                    place = torch.minimum(place, period - place).clamp(max=x.end - 1)
+                data = data[:, :, place - start]
+            else:
+                data = data[:, :, begin - start : end - start]
+            data = data[:, 0].unfold(1, length, hop).transpose(1, 2)
+        elif data is not None:
+            data = data.new_zeros(data.shape[0], length, 0)
+        return Rows(data, length, first, last, x.ended)
+
     def overlap_add(self, x: Rows, hop: int, crop: int) -> Rows:
         """Add the rows of `x`, as signals of `x.channels` samples that start every `hop`.
 
