@@ -1,13 +1,23 @@
 """Adversarial training: turns, counts, clipping, noise, what resumes and what is taken over."""
 
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback
 
 from wavewn.bundle import load_checkpoint, save_bundle
+from wavewn.cli.main import main
+from wavewn.data.crops import Batch, Crops
 from wavewn.errors import ConfigError, TrainingError
 from wavewn.nn.weight_norm import normed_modules
+from wavewn.shipped import shipped_folder
 from wavewn.training.adversarial import Adversarial
 from wavewn.training.recipe import load_recipe
 from wavewn.training.run import make_data, train
@@ -85,6 +95,29 @@ def test_twenty_steps_learn_and_leave_a_checkpoint_of_both_networks(run, generat
     assert load_checkpoint(best).model.settings.channels == 16
     raw = checkpoint["state_dict"]["model.conv_post.bias"]
     assert not torch.equal(checkpoint["wavewn"]["ema"]["conv_post.bias"], raw)
+
+
+def test_the_shipped_corpus_trains_by_one_command(generator_file, tmp_path, capsys):
+    kept = yaml.safe_load(generator_file.read_text())
+    recipe = {
+        **{part: kept[part] for part in ("clips", "trainer")},
+        "data": {"manifest": "corpus/festvox-ru", "frames": 12, "workers": 0, "valid_batches": 1},
+        "model": {"preset": "hifigan-v3-16k", "channels": 16, "resblock_kernel_sizes": [3]}
+        | {"resblock_dilations": [[1, 2]]},
+        "adversarial": {"discriminators": "light", "warmup_steps": 10},
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    manifest = f"--data.manifest={shipped_folder('recipes') / 'corpus/festvox-ru'}"
+
+    code = main(
+        ["train", str(path), "--out", str(tmp_path / "run"), manifest, "--trainer.max_steps", "20"]
+    )
+
+    assert code == 0
+    assert "wavewn export" in capsys.readouterr().out
+    checkpoint = read(last(tmp_path / "run"))
+    assert [steps_of(one) for one in checkpoint["optimizer_states"]] == [{20}, {10}]
 
 
 def test_max_steps_are_the_generators_and_the_discriminators_enter_after_the_warm_up(
@@ -166,11 +199,14 @@ def test_a_resumed_training_is_the_uninterrupted_one(run, generator_file, tmp_pa
             assert all(torch.equal(moments[key], two["state"][i][key]) for key in moments)
 
 
-def test_another_generator_is_not_resumed(run, generator_file, tmp_path):
+def test_another_generator_and_other_discriminators_are_not_resumed(run, generator_file, tmp_path):
     run(generator_file, tmp_path / "run", "--trainer.max_steps", "1")
 
     with pytest.raises(ConfigError, match="other model or mel settings"):
         run(generator_file, tmp_path / "run", "--model.channels", "8", resume="auto")
+    other = ("--adversarial.discriminators.channels", "8")
+    with pytest.raises(ConfigError, match="other discriminators"):
+        run(generator_file, tmp_path / "run", *other, resume="auto")
 
 
 def test_nan_stops_names_the_files_and_changes_neither_network(generator_file, tmp_path):
@@ -354,3 +390,60 @@ def test_generated_clips_reach_tensorboard(run, generator_file, tmp_path):
     for network in ("generator", "discriminators"):
         assert f"gradient_norm/{network}" in scalars
         assert any(name.startswith(f"lr/{network}") for name in scalars)
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    import torch
+    torch.set_num_threads(1)
+    from lightning.pytorch import Callback
+    from wavewn.training.recipe import load_recipe
+    from wavewn.training.run import train
+
+    class Keep(Callback):
+        def on_train_end(self, trainer, pl_module):
+            torch.save(pl_module.state_dict(), Path(out) / f"rank{trainer.global_rank}.pt")
+
+    if __name__ == "__main__":
+        recipe, out, *overrides = sys.argv[1:]
+        train(load_recipe(Path(recipe), overrides), Path(out), callbacks=[Keep()])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains_with_both_their_batches(
+    run, generator_file, tmp_path, monkeypatch
+):
+    short = ("--trainer.max_steps", "6", "--adversarial.warmup_steps", "2")
+    script = tmp_path / "go.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    two = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+    process = subprocess.run(
+        [sys.executable, script, generator_file, tmp_path / "two", *short, *two],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stderr
+
+    alone = Crops.batch
+
+    def both(crops, step):
+        pair = [alone(crops, 2 * step + rank) for rank in (0, 1)]
+        columns = [[getattr(one, entry.name) for one in pair] for entry in fields(Batch)]
+        paths = columns.pop()
+        return Batch(*map(torch.cat, columns), paths[0] + paths[1])
+
+    monkeypatch.setattr(Crops, "batch", both)
+    run(generator_file, tmp_path / "one", *short)
+
+    checkpoint = read(last(tmp_path / "two"))
+    assert checkpoint["wavewn"]["step"] == 6
+    assert [steps_of(one) for one in checkpoint["optimizer_states"]] == [{6}, {4}]
+    ranks = [read(tmp_path / "two" / f"rank{rank}.pt") for rank in (0, 1)]
+    expected = read(last(tmp_path / "one"))["state_dict"]
+    for key, value in expected.items():
+        assert torch.equal(ranks[0][key], ranks[1][key])
+        torch.testing.assert_close(ranks[0][key], value, rtol=1e-3, atol=1e-4)

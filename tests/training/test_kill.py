@@ -60,7 +60,9 @@ def reports(reader, seconds=60):
 
 
 @pytest.mark.slow
-def test_twenty_deaths_change_no_bit(recipe_file, tmp_path):
+@pytest.mark.parametrize("recipe", ["recipe_file", "generator_file"])
+def test_twenty_deaths_change_no_bit(recipe, request, tmp_path):
+    recipe_file = request.getfixturevalue(recipe)
     process, reader = start(recipe_file, tmp_path / "whole")
     whole = dict(reports(reader))
     process.join()

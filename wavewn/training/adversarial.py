@@ -108,10 +108,16 @@ class Adversarial(VocoderModule):
 
     def take_discriminators(self, checkpoint: Mapping[str, Any]) -> bool:
         """Take their weights from a checkpoint; False where it has none that fit."""
-        prefix, own = "discriminators.", self.discriminators.state_dict()
-        state = checkpoint.get("state_dict", {})
-        found = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-        if {key: one.shape for key, one in found.items()} != {k: v.shape for k, v in own.items()}:
+        prefix, state = "discriminators.", checkpoint.get("state_dict")
+        if not isinstance(state, Mapping):
+            return False
+        found = {
+            str(key).removeprefix(prefix): one
+            for key, one in state.items()
+            if str(key).startswith(prefix) and isinstance(one, Tensor)
+        }
+        expected = {key: one.shape for key, one in self.discriminators.state_dict().items()}
+        if {key: one.shape for key, one in found.items()} != expected:
             return False
         self.discriminators.load_state_dict(found)
         return True

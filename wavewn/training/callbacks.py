@@ -216,10 +216,10 @@ class Directions(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check the model."""
+        """Check the model, and what else is trained."""
         if trainer.global_step % self.every == 0:
             try:
-                check_directions(_model(pl_module))
+                check_directions(pl_module)
             except ConfigError as error:
                 raise TrainingError(f"step {trainer.global_step}: {error}") from None
 

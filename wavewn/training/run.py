@@ -254,6 +254,12 @@ def _check_same_model(module: VocoderModule, checkpoint: Path) -> str:
             f"{checkpoint} was trained with other model or mel settings than the recipe's; "
             f"use {checkpoint.parent.parent / 'recipe.yaml'}, or start anew with --init-from"
         )
+    if isinstance(module, Adversarial):
+        if not module.take_discriminators(load_torch_file(checkpoint)):
+            raise ConfigError(
+                f"{checkpoint} was trained with other discriminators than the recipe's; use "
+                f"{checkpoint.parent.parent / 'recipe.yaml'}, or start anew with --init-from"
+            )
     if found.speakers != module.speakers:
         raise ConfigError(
             f"{checkpoint} was trained with the speakers {', '.join(found.speakers)}, the manifest "
