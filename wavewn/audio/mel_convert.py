@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wavewn.audio.mel import _column, mel_filters, check_mel, without_affine
+from wavewn.audio.mel import _column, check_mel, mel_filters, without_affine
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.errors import MelError, ShapeError
 
