@@ -180,6 +180,12 @@ class Spectral(nn.Module):
         audio = run.overlap_add(frames, self.step, (length - self.step) // 2)
         return self._levelled(run, mel, audio)
 
+    def initial_scale(self, name: str, channels: int) -> float:
+        """Wanted deviation of a layer's output at the start: small where it adds or decides."""
+        if name.endswith(".out"):
+            return float((2 * len(self.blocks)) ** -0.5)
+        return 0.3 if name in ("outlet", f"pitch.{len(self.pitch) - 1}") else 1.0
+
     def _levelled(self, run: Flow, mel: Rows, audio: Rows) -> Rows:
         """Give each band of each frame the energy that the mel states.
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -40,8 +41,12 @@ from wavewn.losses import (
 )
 from wavewn.models.discriminators import Discriminators
 from wavewn.models.generators import make_generator
-from wavewn.nn.weight_norm import apply_weight_norm, parameter_groups
-from wavewn.noise import draw_noise
+from wavewn.nn.weight_norm import (
+    InitReport,
+    apply_weight_norm,
+    data_dependent_init,
+    parameter_groups,
+)
 from wavewn.training.module import VocoderModule, learning_rate_factor
 from wavewn.training.recipe import Recipe
 
@@ -71,6 +76,16 @@ class Adversarial(VocoderModule):
         self.mel_loss = make_mel_loss(self.game, recipe.mel)
         self.stft_loss = MultiResolutionStftLoss()
 
+    def initialise(self, batch: Batch) -> InitReport | None:
+        """Set gains and biases from one batch, where the generator says what it wants of them.
+
+        Others keep what they were made with, as published.
+        """
+        if not hasattr(self.model, "initial_scale"):
+            return None
+        scale = self.model.initial_scale
+        return data_dependent_init(self.model, lambda: self.generate(batch, 0, 0), scale=scale)  # type: ignore[arg-type]
+
     def check_crops(self, frames: int, valid_frames: int) -> None:
         """Raise ConfigError where a crop is shorter than what the losses look at."""
         game, hop = self.game, self.recipe.mel.hop_length
@@ -89,19 +104,13 @@ class Adversarial(VocoderModule):
     def generate(self, batch: Batch, number: int, seed: int) -> Tensor:
         """Make the audio [batch, samples] of a batch, float32.
 
-        The noise is a function of the batch's number, the row, and the seed.
+        Its noise is a function of the seed and the batch's number.
         """
-        rows, samples = len(batch.mel), batch.mel.shape[2] * self.recipe.mel.hop_length
         noise = None
         if self.noise_channels:
-            noise = draw_noise(
-                ("normal",) * self.noise_channels,
-                torch.full((rows,), seed),
-                torch.arange(rows),
-                torch.full((rows,), number * samples),
-                samples,
-            )
-            noise = noise.transpose(1, 2).to(batch.mel.device)
+            samples = batch.mel.shape[2] * self.recipe.mel.hop_length
+            shape = (len(batch.mel), self.noise_channels, samples)
+            noise = draw_noise(shape, number, seed).to(batch.mel.device)
         audio: Tensor = self.model(batch.mel, noise)
         begin = self.game.context * self.recipe.mel.hop_length
         return audio[:, begin : begin + batch.audio.shape[1]].float()
@@ -236,6 +245,15 @@ class Adversarial(VocoderModule):
             scheduler = {"scheduler": schedule, "interval": "step", "name": f"lr/{name}"}
             made.append({"optimizer": optimiser, "lr_scheduler": scheduler})
         return made
+
+
+def draw_noise(shape: tuple[int, ...], number: int, seed: int) -> Tensor:
+    """Draw the normal noise of a batch, always the same for its number and the seed.
+
+    The crops are drawn under the same keys; the counter begins where they never come.
+    """
+    philox = np.random.Philox(key=[seed, number], counter=[0, 0, 0, 1])
+    return torch.from_numpy(np.random.Generator(philox).standard_normal(shape, np.float32))
 
 
 def make_mel_loss(game: AdversarialConfig, spec: MelSpec) -> nn.Module:
