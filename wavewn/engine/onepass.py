@@ -37,12 +37,13 @@ from wavewn.engine.weights import check_plain
 from wavewn.errors import EngineError, StateError
 from wavewn.models.generators import Generator
 from wavewn.nn.flow import Flow, Rows, measure
+from wavewn.nn.layout import innermost
 from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 from wavewn.noise import draw_noise
 from wavewn.state import StateLayout, StreamState
 
 PRECISIONS = ("bfloat16", "float32")  # fastest first
-PIECE = 16_384  # samples, of all rows together, that are made at a time
+PIECE = 65_536  # samples, of all rows together, that are made at a time
 
 
 class OnePassEngine:
@@ -84,7 +85,7 @@ class OnePassEngine:
         self.layout = StateLayout.of(
             [*own, *((name, rows, channels) for name, (rows, channels) in measured.shapes.items())]
         )
-        self._remembered = tuple(measured.shapes)
+        self._remembered = self.layout.entries[len(own) :]
         self._first, self._lag = self._find_lag()
 
     def due_samples(self, state: StreamState, frames: int) -> int:
@@ -210,13 +211,22 @@ class OnePassEngine:
             position = torch.full_like(state.clock, heard * hop)
             kinds = ("normal",) * channels
             drawn = draw_noise(kinds, state.seed, state.stream, position, frames * hop)
-            drawn = (drawn * temperature).transpose(1, 2)
+            drawn = self._laid((drawn * temperature).transpose(1, 2))
             noise = Rows(drawn, channels, heard * hop, (heard + frames) * hop, last)
-        memory = {name: state.view(name) for name in self._remembered}
-        rows = Rows(mel, self.n_mels, heard, heard + frames, last)
-        audio = self._model.flow(Flow(memory), rows, noise)
+        rows = Rows(self._laid(mel), self.n_mels, heard, heard + frames, last)
+        audio = self._model.flow(Flow(self._memory(state)), rows, noise)
         assert audio.start == int(state.clock[0]), "the flow lost count"
         return audio.whole[:, 0].float()
+
+    def _memory(self, state: StreamState) -> dict[str, Tensor]:
+        """Give the flow's entries as `StreamState.view` does, which looks each of them up."""
+        ends = ((e, e.offset + e.rows * e.channels) for e in self._remembered)
+        flat = ((e, state.buffer[:, e.offset : end]) for e, end in ends)
+        return {e.name: part.view(state.batch, e.rows, e.channels) for e, part in flat}
+
+    def _laid(self, x: Tensor) -> Tensor:
+        """Lay rows as convolutions are fastest here; see nn/layout.py."""
+        return innermost(x) if self.device.type == "cpu" else x
 
     def _heard(self, state: StreamState) -> Tensor:
         """Frames that each row has heard: int64 [batch]."""
