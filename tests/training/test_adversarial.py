@@ -38,6 +38,7 @@ SPECTRAL = (
     *("--model.dilations", "[1, 2]"),
     *("--model.look_ahead", "1"),
     *("--model.n_fft", "100"),
+    *("--mel.n_fft", "256", "--mel.win_length", "150"),
 )
 
 

@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 from wavewn.audio.mel import MelSpec
 from wavewn.config import AdversarialConfig, WaveNetConfig
 from wavewn.data.crops import Batch
+from wavewn.data.module import CropsModule
 from wavewn.errors import ConfigError
 from wavewn.losses import (
     MEL_SCALES,
@@ -76,15 +77,16 @@ class Adversarial(VocoderModule):
         self.mel_loss = make_mel_loss(self.game, recipe.mel)
         self.stft_loss = MultiResolutionStftLoss()
 
-    def initialise(self, batch: Batch) -> InitReport | None:
+    def initialise(self, data: CropsModule) -> InitReport:
         """Set gains and biases from one batch, where the generator says what it wants of them.
 
         Others keep what they were made with, as published.
         """
-        if not hasattr(self.model, "initial_scale"):
-            return None
-        scale = self.model.initial_scale
-        return data_dependent_init(self.model, lambda: self.generate(batch, 0, 0), scale=scale)  # type: ignore[arg-type]
+        scale: Any = getattr(self.model, "initial_scale", None)
+        if scale is None:
+            return InitReport()
+        batch = data.first_batch()
+        return data_dependent_init(self.model, lambda: self.generate(batch, 0, 0), scale=scale)
 
     def check_crops(self, frames: int, valid_frames: int) -> None:
         """Raise ConfigError where a crop is shorter than what the losses look at."""

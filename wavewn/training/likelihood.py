@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from wavewn.config import WaveNetConfig
 from wavewn.data.crops import Batch
+from wavewn.data.module import CropsModule
 from wavewn.errors import ConfigError, TrainingError
 from wavewn.models.wavenet import Heard, WaveNet
 from wavewn.nn.linear_prediction import aperiodicity, predictor_log_prob
@@ -143,6 +144,10 @@ class Likelihood(VocoderModule):
         super().__init__(recipe, model, speakers if settings.speakers else [])
         self.unscored = 2 * settings.prediction_order  # samples
         self.begun = ceil(settings.longest_lag / spec.hop_length)  # frames without a whole past
+
+    def initialise(self, data: CropsModule) -> InitReport:
+        """See the function of that name."""
+        return initialise(self, data.first_batch(), data.training_crops().batch)
 
     def check_crops(self, frames: int, valid_frames: int) -> None:
         """See `check_crop`."""

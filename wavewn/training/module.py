@@ -8,7 +8,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from wavewn.data.module import CropsModule
 from wavewn.errors import TrainingError
+from wavewn.nn.weight_norm import InitReport
 from wavewn.training.recipe import Recipe
 from wavewn.training.settings import OptimiserConfig
 
@@ -42,6 +44,10 @@ class VocoderModule(LightningModule):
         self.recipe, self.model, self.speakers = recipe, model, speakers
         self.files: list[str] = []
         self.last_loss = torch.zeros(())
+
+    def initialise(self, data: CropsModule) -> InitReport:
+        """Set gains and biases from data, on the CPU and in float32, before Lightning starts."""
+        raise NotImplementedError
 
     def check_crops(self, frames: int, valid_frames: int) -> None:
         """Raise ConfigError where crops, or those for validation, are too short to learn from."""

@@ -33,7 +33,7 @@ from wavewn.config import WaveNetConfig, model_config
 from wavewn.data.module import CropsModule
 from wavewn.errors import ConfigError, TrainingError
 from wavewn.lock import lock
-from wavewn.nn.weight_norm import InitReport, load_state
+from wavewn.nn.weight_norm import load_state
 from wavewn.shipped import shipped
 from wavewn.torch_file import load_torch_file
 from wavewn.training.adversarial import Adversarial
@@ -47,7 +47,7 @@ from wavewn.training.callbacks import (
 )
 from wavewn.training.clips import read_clips
 from wavewn.training.licence import Licence
-from wavewn.training.likelihood import Likelihood, initialise
+from wavewn.training.likelihood import Likelihood
 from wavewn.training.module import VocoderModule
 from wavewn.training.recipe import Recipe
 
@@ -104,13 +104,7 @@ def train(
     elif recipe.init_from:
         terms = start_from(module, recipe.init_from, folder)
     else:
-        report: InitReport | None
-        first = data.first_batch()
-        if isinstance(module, Likelihood):
-            report = initialise(module, first, data.training_crops().batch)
-        else:
-            report = module.initialise(first)
-        for name, channels in (report.dead if report else {}).items():
+        for name, channels in module.initialise(data).dead.items():
             logger.warning("initialisation: %s has %d silent channels", name, len(channels))
     _make_folder(last.parent)
     best = ModelCheckpoint(
