@@ -149,7 +149,8 @@ class Spectral(nn.Module):
             ahead -= right
             self.pitch.append(PreciseConv1d(widths[i], widths[i + 1], taps, right=right))
         self.silence = spec.log_floor
-        self._add_constants(spec)
+        with torch.device("cpu"):  # they are computed, whatever the parameters are made on
+            self._add_constants(spec)
 
     def forward(self, mel: Tensor, noise: Tensor) -> Tensor:
         """Turn whole mels into audio.
