@@ -298,6 +298,22 @@ def module_and_batch(generator_file, *overrides):
     return module, data.training_crops().batch(0)
 
 
+def test_a_generator_that_says_how_its_layers_start_is_set_from_data_and_others_are_left(
+    generator_file,
+):
+    for overrides, names in ((SPECTRAL, {"inlet", "outlet"}), ((), set())):
+        recipe = load_recipe(generator_file, list(overrides))
+        module = Adversarial(recipe)
+        before = {key: value.clone() for key, value in module.model.state_dict().items()}
+
+        report = module.initialise(make_data(recipe, generator_file.parent))
+
+        after = module.model.state_dict()
+        assert names <= set(report.layers)
+        assert bool(report.layers) is bool(names)
+        assert all(torch.equal(before[key], after[key]) for key in before) is not bool(names)
+
+
 def test_noise_is_a_function_of_seed_number_and_row(generator_file):
     module, batch = module_and_batch(generator_file, *NOISY)
     batch.mel[1] = batch.mel[0]

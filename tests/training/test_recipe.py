@@ -149,4 +149,4 @@ def test_print_config_shows_all_keys_and_stops(file, capsys):
 def test_every_shipped_recipe_can_be_read(name):
     recipe = load_recipe(shipped("recipes", name), ["--data.manifest", "m"])
 
-    assert recipe.model.kind == "wavenet"
+    assert (recipe.adversarial is None) is (recipe.model.kind == "wavenet")
