@@ -132,16 +132,19 @@ def test_audio_comes_as_soon_as_it_is_determined(voice, mel, pipes, monkeypatch)
 
 def test_the_growing_file_can_be_played(voice, file, tmp_path, monkeypatch):
     lengths = []
-    push = wavewn.Stream.push
 
-    def spy(*arguments, **options):
-        partial = tmp_path / ".a.wav.partial"
-        if partial.stat().st_size > 44:
-            (tmp_path / "copy.wav").write_bytes(partial.read_bytes())
-            lengths.append(len(read_audio(tmp_path / "copy.wav")))
-        return push(*arguments, **options)
+    def spied(call):
+        def spy(*arguments, **options):
+            partial = tmp_path / ".a.wav.partial"
+            if partial.stat().st_size > 44:
+                (tmp_path / "copy.wav").write_bytes(partial.read_bytes())
+                lengths.append(len(read_audio(tmp_path / "copy.wav")))
+            return call(*arguments, **options)
 
-    monkeypatch.setattr(wavewn.Stream, "push", spy)
+        return spy
+
+    for name in ("push", "finish"):
+        monkeypatch.setattr(wavewn.Stream, name, spied(getattr(wavewn.Stream, name)))
     assert stream(voice, file, "-o", tmp_path / "a.wav", "--frames", "4") == 0
 
     assert lengths == [2 * HOP, 6 * HOP, 10 * HOP]
