@@ -19,13 +19,14 @@ chunk here brings many rows, and an exported graph needs no arithmetic on slots.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavewn.errors import EngineError, ShapeError
+from wavewn.nn.layout import interleave, repeat
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 
 
@@ -55,18 +56,18 @@ class Rows:
     def map(self, function: Callable[[Tensor], Tensor], channels: int | None = None) -> "Rows":
         """Apply what treats each row by itself; `channels` where it changes their number."""
         data = None if self.data is None else function(self.data)
-        return replace(self, data=data, channels=channels or self.channels)
+        return Rows(data, channels or self.channels, self.start, self.end, self.ended)
 
     def repeat(self, factor: int) -> "Rows":
         """Give each row `factor` times: nearest upsampling."""
-        data = None if self.data is None else self.data.repeat_interleave(factor, dim=2)
-        return replace(self, data=data, start=self.start * factor, end=self.end * factor)
+        data = None if self.data is None else repeat(self.data, factor)
+        return Rows(data, self.channels, self.start * factor, self.end * factor, self.ended)
 
     def interleave(self, factor: int) -> "Rows":
         """Split the channels of each row into `factor` rows, one after another."""
         data = self.data
         if data is not None:
-            data = data.unflatten(1, (factor, -1)).permute(0, 2, 3, 1).flatten(2)
+            data = interleave(data, factor)
         channels = self.channels // factor
         return Rows(data, channels, self.start * factor, self.end * factor, self.ended)
 
@@ -148,7 +149,7 @@ class Flow:
         if data is not None:
             for other in others:
                 data = data + other.whole
-        return replace(total, data=data)
+        return Rows(data, total.channels, total.start, total.end, total.ended)
 
     def frames(self, x: Rows, length: int, hop: int) -> Rows:
         """Cut one channel into the last `length` rows at the end of every `hop`; zeros before."""
@@ -232,7 +233,7 @@ class Flow:
         total = total.remainder(1.0)
         if self.memory is not None and x.end > x.start:
             self.memory[name][:, 0] = total[:, :, -1]
-        return replace(x, data=total)
+        return Rows(total, x.channels, x.start, x.end, x.ended)
 
     def _join(self, x: Rows, kept: int, capacity: int) -> Tensor | None:
         """Put the newest `kept` rows remembered before `x`; remember the newest `capacity`."""
@@ -240,18 +241,14 @@ class Flow:
         self.taken[name] = (kept, x.channels)
         if x.data is None or self.memory is None:
             return x.data
-        past, data = self.memory[name], x.data
+        past, data = self.memory[name], x.data.transpose(1, 2)
         rows = past.shape[1]
         if kept:
-            older = past[:, rows - kept :].transpose(1, 2).to(data.dtype)
-            data = torch.cat([older, data], dim=2)
-        if rows and data.shape[2]:
-            newest = data[:, :, -rows:].transpose(1, 2)
-            fresh = newest.shape[1]
-            if fresh < rows:
-                past[:, : rows - fresh] = past[:, fresh:].clone()
-            past[:, rows - fresh :] = newest
-        return data
+            data = torch.cat([past[:, rows - kept :].to(data.dtype), data], dim=1)
+        if rows and data.shape[1]:  # what is older than this is not asked for again
+            newest = data[:, -rows:]
+            past[:, rows - newest.shape[1] :] = newest
+        return data.transpose(1, 2)
 
     def _entry(self, rows: int, channels: int) -> str:
         """Name the next entry, and note the most that it has to hold."""

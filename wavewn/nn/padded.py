@@ -9,13 +9,12 @@ own weights.
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavewn.errors import ConfigError
+from wavewn.nn.layout import conv1d, conv_transpose1d, pad
 
 Padding = Literal["zeros", "reflect", "replicate"]
-TORCH_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 
 
 class PaddedConv1d(nn.Conv1d):
@@ -93,13 +92,11 @@ class PaddedConv1d(nn.Conv1d):
             [batch, out_channels, rows that the padded stretch determines], at least one.
         """
         pads = (self.left if left is None else left, self.right if right is None else right)
-        if any(pads):
-            x = F.pad(x, pads, TORCH_MODE[self.padding_mode_name])
-        return self.filter(x)
+        return self.filter(pad(x, *pads, self.padding_mode_name))
 
     def filter(self, x: Tensor) -> Tensor:
         """Filter what is padded already."""
-        return F.conv1d(x.to(self.weight.dtype), self.weight, self.bias, dilation=self.dilation)
+        return conv1d(x.to(self.weight.dtype), self.weight, self.bias, self.dilation[0])
 
 
 class UpsamplingConv1d(nn.ConvTranspose1d):
@@ -167,7 +164,7 @@ class UpsamplingConv1d(nn.ConvTranspose1d):
         """
         begin = self.crop if begin is None else begin
         rows = x.shape[2] * self.rate if rows is None else rows
-        y = F.conv_transpose1d(x.to(self.weight.dtype), self.weight, self.bias, self.stride)
+        y = conv_transpose1d(x.to(self.weight.dtype), self.weight, self.bias, self.rate)
         return y[:, :, begin : begin + rows]
 
 
@@ -183,4 +180,4 @@ class PreciseConv1d(PaddedConv1d):
         with torch.autocast(x.device.type, enabled=False):
             bias = None if self.bias is None else self.bias.double()
             taps = self.weight.double()
-            return F.conv1d(x.double(), taps, bias, dilation=self.dilation).float()
+            return conv1d(x.double(), taps, bias, self.dilation[0]).float()
