@@ -58,6 +58,11 @@ def run_quickstart(args: argparse.Namespace) -> None:
         raise DataError(f"{args.out} holds a finished quickstart; choose another --out")
     began = time.perf_counter()
     shipped = wavewn.load(args.model)
+    if (kind := shipped.config["model"]["kind"]) != "wavenet":
+        raise ConfigError(
+            f"quickstart fine-tunes a WaveNet, {args.model} is a {kind}; start from a recipe with "
+            "`wavewn train RECIPE --init-from MODEL`"
+        )
     print(f"fine-tuning {args.model} for {args.steps} steps or 75 s", flush=True)
     bundle = fine_tune(args.model, shipped, args.steps, args.out)
     print("copying a held-out sentence, a sample at a time", flush=True)
