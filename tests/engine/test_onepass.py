@@ -5,6 +5,7 @@ sum to 8 bits, so that another order may flip a last bit here and there: 50 dB.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -234,6 +235,16 @@ def test_audio_is_written_where_the_caller_wants_it(engine):
 
     assert rest.data_ptr() == room.data_ptr() or not rest.numel()
     near(torch.cat([begun, rest], dim=1), whole)
+
+
+def test_two_streams_in_two_threads_do_not_disturb_each_other(engine):
+    mels = [mel_of(1, seed=seed) for seed in range(4)]
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda mel: play(engine, mel, 3), mels))
+
+    for mel, audio in zip(mels, found, strict=True):
+        assert torch.equal(audio, play(engine, mel, 3))
 
 
 def test_the_model_is_copied_and_threads_are_given_back(one_pass):
