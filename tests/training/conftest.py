@@ -76,6 +76,28 @@ GENERATOR = {
     },
 }
 
+KINDS = {
+    "hifigan": (),
+    "noisy": (  # a generator that noise drives
+        *("--model.kind", "parallel-wavegan"),
+        *("--model.residual_channels", "8"),
+        *("--model.gate_channels", "8"),
+        *("--model.skip_channels", "8"),
+        *("--model.cycles", "1"),
+        *("--model.layers_per_cycle", "3"),
+        *("--model.upsample_rates", "[10, 5]"),
+    ),
+    "spectral": (
+        *("--model.kind", "spectral"),
+        *("--model.channels", "8"),
+        *("--model.hidden_channels", "8"),
+        *("--model.dilations", "[1, 2]"),
+        *("--model.look_ahead", "1"),
+        *("--model.n_fft", "100"),
+        *("--mel.n_fft", "256", "--mel.win_length", "150"),
+    ),
+}
+
 
 def chirp(seed, samples=RATE):
     generator = np.random.default_rng(seed)
@@ -111,6 +133,12 @@ def generator_file(tmp_path, manifest):
     data = {**GENERATOR["data"], "manifest": str(manifest)}
     path.write_text(yaml.safe_dump({**GENERATOR, "data": data}))
     return path
+
+
+@pytest.fixture
+def kinds():
+    """Overrides of the recipe `generator_file`, by kind of model."""
+    return KINDS
 
 
 class Curve(Callback):

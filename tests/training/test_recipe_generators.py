@@ -152,3 +152,31 @@ def test_print_config_shows_the_game(file, capsys):
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["model"]["kind"] == "hifigan"
     assert shown["adversarial"]["discriminators"]["periods"] == [2, 3, 5, 7, 11]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "needed"),
+    [(["--adversarial.stft_weight", "1.0"], 1024), (["--adversarial.mel_loss=multi-scale"], 1024)],
+)
+def test_a_crop_that_the_losses_cannot_see_whole_is_refused(
+    run, generator_file, tmp_path, overrides, needed
+):
+    with pytest.raises(ConfigError, match=f"data.frames is 8 .* more than {needed} at once"):
+        run(generator_file, tmp_path / "run", *overrides)
+
+
+def test_a_strategy_that_owns_the_backward_pass_is_refused(
+    run, generator_file, tmp_path, monkeypatch
+):
+    class Other:
+        """Makes the strategy of this machine one that is not known."""
+
+    monkeypatch.setattr("wavewn.training.run.SingleDeviceStrategy", Other)
+
+    with pytest.raises(ConfigError, match="trainer.strategy is SingleDevice.*take ddp"):
+        run(generator_file, tmp_path / "run")
+
+
+def test_a_hop_that_is_not_the_mels_is_refused(run, generator_file, tmp_path):
+    with pytest.raises(ConfigError, match="hop_length"):
+        run(generator_file, tmp_path / "run", "--mel.hop_length", "40")

@@ -290,6 +290,7 @@ def _make_trainer(recipe: Recipe, out: Path, callbacks: list[Callback]) -> Train
     known = isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
     if recipe.adversarial is not None and not known:
         raise ConfigError(
-            f"trainer.strategy {settings['strategy']} cannot train two networks in turns; take ddp"
+            f"trainer.strategy is {type(trainer.strategy).__name__}, under which two networks "
+            "cannot train in turns; take ddp"
         )
     return trainer
