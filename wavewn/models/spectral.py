@@ -47,6 +47,7 @@ from wavewn.config import SpectralConfig
 from wavewn.errors import ConfigError
 from wavewn.models.wavenet import MEL_SCALE
 from wavewn.nn.flow import Flow, Rows
+from wavewn.nn.fourier import Fourier
 from wavewn.nn.padded import PaddedConv1d, PreciseConv1d
 from wavewn.nn.pitch import F_MAX, F_MIN, fundamental_frequency
 
@@ -149,6 +150,7 @@ class Spectral(nn.Module):
             ahead -= right
             self.pitch.append(PreciseConv1d(widths[i], widths[i + 1], taps, right=right))
         self.silence = spec.log_floor
+        self.fourier = Fourier()
         with torch.device("cpu"):  # they are computed, whatever the parameters are made on
             self._add_constants(spec)
 
@@ -272,13 +274,13 @@ class Spectral(nn.Module):
     def _filtered(self, frames: Tensor, mel: Tensor) -> Tensor:
         """See `_levelled`; [batch, win_length, frames], ready to be overlapped."""
         with torch.autocast(frames.device.type, enabled=False):
-            spectrum = torch.fft.rfft(frames.transpose(1, 2) * self.mel_window, self.mel_fft)
+            spectrum = self.fourier.rfft(frames.transpose(1, 2) * self.mel_window, self.mel_fft)
             energy = spectrum.real.square() + spectrum.imag.square()
             magnitude = energy.clamp_min(1e-14) ** (self.mel_power / 2)
             heard = (magnitude @ self.filters.T).clamp_min(self.mel_floor).log() / self.mel_power
             stated = (mel.float() * self.mel_scale + self.mel_mean).transpose(1, 2)
             ratio = (stated - heard).clamp(-LEVELLING, LEVELLING) @ self.mel_spread
-            frames = torch.fft.irfft(spectrum * ratio.exp(), self.mel_fft)
+            frames = self.fourier.irfft(spectrum * ratio.exp(), self.mel_fft)
             return (frames[:, :, : self.win_length] * self.mel_synthesis).transpose(1, 2)
 
     def _pitch_logits(self, run: Flow, mel: Rows) -> Rows:
@@ -315,11 +317,12 @@ class Spectral(nn.Module):
             harmonic, turn, breath = spectra.float().transpose(1, 2).chunk(3, dim=2)
             stated = envelope.transpose(1, 2)
             source = self._harmonics(cycles.transpose(1, 2), phase.transpose(1, 2))
-            voice = torch.fft.rfft(source * self.window)
-            air = torch.fft.rfft(noise.float().transpose(1, 2) * self.window)
-            filtered = voice * torch.polar((stated + harmonic).clamp(max=LOUD).exp(), turn)
+            voice = self.fourier.rfft(source * self.window, length)
+            air = self.fourier.rfft(noise.float().transpose(1, 2) * self.window, length)
+            gain = (stated + harmonic).clamp(max=LOUD).exp()
+            filtered = self.fourier.turned(voice, gain, turn)
             filtered = filtered + air * (stated + breath).clamp(max=LOUD).exp()
-            frames = torch.fft.irfft(filtered, length) * (self.window / 1.5)
+            frames = self.fourier.irfft(filtered, length) * (self.window / 1.5)
             return frames.transpose(1, 2)
 
     @torch.no_grad()
