@@ -49,7 +49,7 @@ def test_use_it_from_python_runs(tmp_path, monkeypatch, capsys):
     torch.testing.assert_close(copy, names["copy"][0].clamp(-1, 1), rtol=0, atol=2**-15)
     assert re.fullmatch(r"\d+ samples late\n", capsys.readouterr().out)
 
-    assert main(["synth", "wavenet-ru-16k", "recording.wav", "-o", "out"]) == 0
+    assert main(["synth", "spectral-ru-16k", "recording.wav", "-o", "out"]) == 0
     assert Path("out/recording.wav").read_bytes() == Path("copy.wav").read_bytes()
 
 
