@@ -91,6 +91,7 @@ class Spectral(nn.Module):
     noise_channels = 1
     window: Tensor
     pitch_scale: Tensor
+    steps_a_hertz: Tensor
     mel_mean: Tensor
     mel_scale: Tensor
     envelope: Tensor
@@ -223,6 +224,8 @@ class Spectral(nn.Module):
         """Register what follows from the settings and is not saved."""
         import librosa
 
+        # A tensor, because a number in an ONNX graph has the precision of float32.
+        steps = torch.tensor(self.step / spec.sample_rate / STEP, dtype=torch.float64)
         scale = torch.linspace(math.log(F_MIN), math.log(F_MAX), PITCH_BINS).double()
         # From the mel's units to natural logarithms of magnitudes.
         unit = (1.0 if spec.log_base == "e" else math.log(10.0)) / spec.power
@@ -254,6 +257,7 @@ class Spectral(nn.Module):
             "mel_spread": torch.from_numpy(spread(mel_bins).T.astype(np.float32)),
             "window": torch.hann_window(self.settings.n_fft),
             "pitch_scale": scale[:, None],
+            "steps_a_hertz": steps,
             "mel_mean": torch.as_tensor(spec.mean, dtype=torch.float32).reshape(-1, 1) * unit,
             "mel_scale": torch.as_tensor(spec.scale, dtype=torch.float32).reshape(-1, 1) * unit,
             "envelope": torch.from_numpy(share.astype(np.float32)),
@@ -298,7 +302,7 @@ class Spectral(nn.Module):
         far = (bins - logits.argmax(dim=1, keepdim=True)).abs() > NEAR
         share = logits.masked_fill(far, -math.inf).softmax(dim=1)
         f0 = (share * self.pitch_scale).sum(1, keepdim=True).exp()
-        return (f0 * (self.step / self.sample_rate / STEP)).round() * STEP
+        return (f0 * self.steps_a_hertz).round() * STEP
 
     def _spectra(self, run: Flow, mel: Rows) -> Rows:
         x = run.conv(self.inlet, mel)
