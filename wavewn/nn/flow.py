@@ -183,10 +183,11 @@ class Flow:
             begin, end = first * hop - left, (last - 1) * hop - left + length
             if begin < 0 or end > x.end:
                 place = torch.arange(begin, end, device=data.device).abs()
-                if x.ended:
-                    period = max(2 * (x.end - 1), 1)
-                    place = place % period
-                    place = torch.minimum(place, period - place).clamp(max=x.end - 1)
+                if x.ended:  # a tensor, because ONNX divides by no symbol
+                    newest = torch.scalar_tensor(x.end - 1, dtype=torch.int64, device=data.device)
+                    period = (2 * newest).clamp(min=1)
+                    place = place.remainder(period)
+                    place = torch.minimum(torch.minimum(place, period - place), newest)
                 data = data[:, :, place - start]
             else:
                 data = data[:, :, begin - start : end - start]
