@@ -38,6 +38,7 @@ from wavewn.errors import EngineError, StateError
 from wavewn.models.generators import Generator
 from wavewn.nn.flow import Flow, Rows, measure
 from wavewn.nn.layout import innermost
+from wavewn.nn.packed import pack_layers
 from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 from wavewn.noise import draw_noise
 from wavewn.state import StateLayout, StreamState
@@ -79,6 +80,7 @@ class OnePassEngine:
         self.device = torch.zeros(0, device=device).device  # with its number, as tensors have it
         self.n_mels, self.hop_length = model.n_mels, model.hop_length
         self._model = _ready(model, precision).to(self.device)  # type: ignore[attr-defined]
+        pack_layers(cast("nn.Module", self._model))
         measured = measure(self._count, self.n_mels, self.hop_length)
         self.latency_samples = measured.latency_samples
         own = [("ahead", 1, 1), ("ended", 1, 1)]

@@ -138,7 +138,8 @@ class Flow:
         aligned = []
         for x in branches:
             data = self._join(x, x.start - start, x.end - end)
-            data = None if data is None else data[:, :, : end - start]
+            if data is not None and x.end > end:
+                data = data[:, :, : end - start]
             aligned.append(Rows(data, x.channels, start, end, ended))
         return tuple(aligned)
 
@@ -242,13 +243,17 @@ class Flow:
         self.taken[name] = (kept, x.channels)
         if x.data is None or self.memory is None:
             return x.data
-        past, data = self.memory[name], x.data.transpose(1, 2)
-        rows = past.shape[1]
+        past, data = self.memory[name], x.data
+        held = past.shape[1]
+        if not kept and not held:
+            return data
+        data = data.transpose(1, 2)
         if kept:
-            data = torch.cat([past[:, rows - kept :].to(data.dtype), data], dim=1)
-        if rows and data.shape[1]:  # what is older than this is not asked for again
-            newest = data[:, -rows:]
-            past[:, rows - newest.shape[1] :] = newest
+            older = past if kept == held else past[:, held - kept :]
+            data = torch.cat([older.to(data.dtype), data], dim=1)
+        if held and data.shape[1]:  # what is older than this is not asked for again
+            newest = data[:, -held:]
+            past[:, held - newest.shape[1] :] = newest
         return data.transpose(1, 2)
 
     def _entry(self, rows: int, channels: int) -> str:
