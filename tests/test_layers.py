@@ -14,13 +14,13 @@ PACKAGE = Path(__file__).parents[1] / "wavewn"
 # Lowest first. A room imports from itself and from lower floors, never from its neighbours.
 FLOORS = [
     {"errors", "_native"},
-    {"config", "shipped", "lock", "torch_file"},
+    {"config", "shipped", "lock", "torch_file", "yaml_file"},
     {"state", "noise", "audio"},
     {"nn"},
     {"models", "losses"},
     {"data", "bundle", "formats"},
     {"engine"},
-    {"vocoder"},
+    {"vocoder", "export"},
     {"wavewn"},  # the public names, which lead to any room below
     {"training", "evaluation", "studies", "doctor", "bench"},
     {"cli"},

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from wavewn.cli.export_graph import add_graph_options, run_graph_export
 from wavewn.errors import ConfigError, DataError, WavewnError
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "or not at all. A bundle can be exported anew, to measure it or to store it otherwise.",
     )
     verb.add_argument("checkpoint", type=Path, help="a .ckpt file of `wavewn train`, or a bundle")
-    verb.add_argument("-o", "--out", type=Path, required=True, help="folder of the bundle")
+    verb.add_argument(
+        "-o", "--out", type=Path, required=True, help="folder of the bundle, or a graph"
+    )
     verb.add_argument(
         "--calibrate",
         nargs="+",
@@ -64,11 +67,17 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         action="store_true",
         help="replace a bundle that is there; a model card written by hand is kept",
     )
+    add_graph_options(verb)
     verb.set_defaults(run=run_export)
 
 
 def run_export(args: argparse.Namespace) -> None:
     """Read, fold, measure, write, and say what lies there now."""
+    if args.to != "bundle":
+        run_graph_export(args)
+        return
+    if args.streaming or args.chunk_frames is not None:
+        raise ConfigError("--streaming and --chunk-frames are for graphs; add --to onnx or torch")
     from wavewn.bundle import (
         calibration_of,
         check_target,
