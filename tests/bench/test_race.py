@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wavewn.bench import bound, latency, lineup, race
+from wavewn.bench import bound, latency, lineup, race, subject
 from wavewn.bench.machine import describe_machine, processor_name
 from wavewn.bench.subject import SHAPES, make_subject
 from wavewn.engine.reference import ReferenceEngine
@@ -38,8 +38,8 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(race.time, "perf_counter", clock.perf_counter)
-    monkeypatch.setattr(race, "missing", lambda: "")
-    monkeypatch.setattr(race, "measure_bound", lambda size, threads, streams: 100_000 * streams)
+    monkeypatch.setattr(subject, "missing", lambda: "")
+    monkeypatch.setattr(subject, "measure_bound", lambda size, threads, streams: 100_000 * streams)
     return clock
 
 
@@ -70,7 +70,7 @@ def test_contenders_take_turns_in_another_order_each_round(clock, small):
 
 def test_one_slow_round_moves_the_spread_and_not_the_figure(clock, small):
     contender = Clocked("one", 0.5, clock)
-    frames = race.frames_for(contender.run, 1.0)
+    frames = race.frames_for(contender.run, 1.0, 1000)
     clock.factors = [1, 1, 1, 10, 1]  # two of them while it warms up
 
     (result,) = race.race(small, [contender], seconds=1.0, rounds=3)

@@ -59,3 +59,43 @@ def test_latency_times_single_pushes(voice, capsys):
 def test_a_mistake_is_one_line(words, message, capsys):
     assert main(["bench", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_graphs(monkeypatch):
+    def refuse(subject, threads):
+        raise ImportError("no package that runs graphs")
+
+    monkeypatch.setattr("wavewn.bench.generator_lineup.OnnxContender", refuse)
+
+
+def test_a_generator_runs_in_each_precision_beside_what_users_have(no_graphs, capsys, caplog):
+    quick = ["--precision", "float32", "--seconds", "0.001", "--repeats", "1"]
+
+    assert main(["bench", "--model", "spectral", "--json", *quick]) == 0
+
+    ours, eager = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (ours["shape"], ours["engine"], ours["precision"]) == ("spectral", "onepass", "float32")
+    assert (eager["engine"], eager["precision"]) == ("torch", "float32")
+    assert ours["rtf"] == pytest.approx(16_000 / ours["samples_per_s"])
+    assert 0 < ours["share_of_bound"] < 1
+    assert "onnxruntime: left out: no package that runs graphs" in caplog.text
+
+
+def test_what_does_not_run_a_generator_is_left_out(capsys, caplog):
+    quick = ["--seconds", "0.001", "--repeats", "1"]
+
+    assert main(["bench", "--model", "spectral", "--engine", "native", *quick]) == 2
+
+    assert "nothing to measure" in capsys.readouterr().err
+    assert "native: left out: it does not run spectral" in caplog.text
+
+
+def test_latency_of_a_generator_is_that_of_whole_frames(capsys):
+    words = ["--model", "spectral", "--precision", "float32", "--latency", "--calls", "2"]
+
+    assert main(["bench", *words, "--json"]) == 0
+
+    row = json.loads(capsys.readouterr().out)
+    assert (row["engine"], row["calls"]) == ("onepass", 2)
+    assert row["frame_ms"] == pytest.approx(12.5)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from wavewn.bench.subject import Subject
-from wavewn.engine.call import WaveNetEngine
+from wavewn.bench.race import Course
+from wavewn.engine.call import Engine
 from wavewn.engine.stream import Stream
 
 WARM = 100  # pushes before those that count
@@ -56,17 +56,18 @@ class Latency:
 
 
 def measure_latency(
-    engine: WaveNetEngine, subject: Subject, threads: int, streams: int, calls: int
+    engine: Engine, subject: Course, threads: int, streams: int, calls: int
 ) -> Latency:
     """Push single frames, `calls` times, and time each push."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     stream = Stream(engine, streams, speaker=subject.speaker(streams))
     mel = subject.mel(streams, 1)
-    out = torch.empty(streams * subject.weights.hop_length)
+    out = torch.empty(streams * subject.hop_length)
     call_s, kernel_s = [], []
     try:
-        stream.push(subject.mel(streams, engine.look_ahead))
+        behind = 1 - (-engine.latency_samples // subject.hop_length)
+        stream.push(subject.mel(streams, getattr(engine, "look_ahead", behind)))
         for i in range(min(WARM, calls) + calls):
             began = time.perf_counter()
             stream.push(mel, out=out)
@@ -86,7 +87,7 @@ def measure_latency(
         threads=threads,
         streams=streams,
         calls=calls,
-        frame_ms=1000 * subject.weights.hop_length / subject.sample_rate,
+        frame_ms=1000 * subject.hop_length / subject.sample_rate,
         call_ms=1000 * statistics.median(call_s),
         call_worst_ms=1000 * max(call_s),
         kernel_ms=1000 * statistics.median(inside) if inside else None,

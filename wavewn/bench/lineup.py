@@ -16,7 +16,8 @@ from wavewn.errors import ConfigError, EngineError
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "native", "reference")
+ENGINES = ("auto", "native", "reference", "onepass")
+PRECISIONS = ("float32", "float16", "int8")  # of WaveNets
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,15 @@ class Wish:
 
     Attributes:
         engines: Of `ENGINES`.
-        precisions: Such as "float32"; engines that have one precision take no notice.
+        precisions: Such as "float32"; none are all that there are. Engines that have one precision
+            take no notice.
         instruction_sets: "auto", "all", or names; engines without them take no notice.
         threads: Numbers of threads.
         streams: Numbers of streams.
     """
 
     engines: tuple[str, ...] = ("auto",)
-    precisions: tuple[str, ...] = ("float32", "float16", "int8")
+    precisions: tuple[str, ...] = ()
     instruction_sets: tuple[str, ...] = ("auto",)
     threads: tuple[int, ...] = (1,)
     streams: tuple[int, ...] = (1,)
@@ -59,12 +61,15 @@ def engines(subject: Subject, wish: Wish) -> Iterator[tuple[WaveNetEngine, int]]
             logger.warning("measuring the reference engine: %s", reason)
         wanted[wanted.index("auto")] = "reference" if reason else "native"
     for name in dict.fromkeys(wanted):
+        if name == "onepass":
+            logger.warning("onepass: left out: it does not run WaveNets")
+            continue
         if name == "reference":
             for threads in wish.threads:
                 yield ReferenceEngine(subject.weights), threads
             continue
         for precision, chosen, threads in itertools.product(
-            wish.precisions, instruction_sets(wish), wish.threads
+            wish.precisions or PRECISIONS, instruction_sets(wish), wish.threads
         ):
             try:
                 yield make_native(subject, precision, chosen, threads), threads

@@ -15,14 +15,58 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from wavewn.bench.baselines import Baseline
-from wavewn.bench.bound import measure_bound, missing, weight_bytes
 from wavewn.bench.subject import Subject
-from wavewn.engine.call import WaveNetEngine
+from wavewn.engine.call import Engine
 from wavewn.state import StreamState
 
-MOST_FRAMES = 20_000  # of a run: their mels must fit the memory
+
+class Course(Protocol):
+    """What a race is about: a model of any kind; a `Subject` is one.
+
+    Attributes:
+        shape: Its name.
+        upsampling: Of its condition, where it has one.
+        sample_rate: In Hz.
+        hop_length: Samples a frame.
+        fixed: Whether it has no rate of its own, and is quoted at 24 kHz, too.
+        most_frames: Of a run.
+    """
+
+    @property
+    def shape(self) -> str:
+        """See above."""
+
+    @property
+    def upsampling(self) -> str:
+        """See above."""
+
+    @property
+    def sample_rate(self) -> int:
+        """See above."""
+
+    @property
+    def hop_length(self) -> int:
+        """See above."""
+
+    @property
+    def fixed(self) -> bool:
+        """See above."""
+
+    @property
+    def most_frames(self) -> int:
+        """See above."""
+
+    def mel(self, streams: int, frames: int) -> Tensor:
+        """Make up [streams, bands, frames]."""
+
+    def speaker(self, streams: int) -> Tensor | None:
+        """Choose a speaker for each stream, where the model knows any."""
+
+    def bound(self, precision: str, threads: int, streams: int) -> float | None:
+        """Measure how many samples a second the machine allows at most; None: it cannot be."""
 
 
 class Contender(Protocol):
@@ -49,13 +93,13 @@ class Contender(Protocol):
 class EngineContender:
     """An engine with a batch of streams that goes on from run to run."""
 
-    def __init__(self, engine: WaveNetEngine, subject: Subject, threads: int, streams: int) -> None:
+    def __init__(self, engine: Engine, subject: Course, threads: int, streams: int) -> None:
         self.engine, self.precision = engine.name, engine.precision
         self.instruction_set: str = getattr(engine, "instruction_set", "")
         self.threads, self.streams = threads, streams
         self._engine, self._subject = engine, subject
         self._state = StreamState.zeros(engine.layout, streams, device=engine.device)
-        self._mel = subject.mel(streams, engine.look_ahead)
+        self._mel = subject.mel(streams, getattr(engine, "look_ahead", 0))
         self._speaker = subject.speaker(streams)
         self._engine.generate(self._state, self._mel, speaker=self._speaker)
 
@@ -103,7 +147,8 @@ class Result:
         rtf: Seconds of computing for a second of audio of each stream; below 1 is faster than
             real time.
         rtf_24k: The same at 24 kHz, for the shapes, which have no rate of their own.
-        share_of_bound: `samples_per_s` over the bound (bound.py), or None where there is none.
+        share_of_bound: `samples_per_s` over the bound (bound.py, generators.py), or None where
+            there is none.
         bound_samples_per_s: The bound, measured in the same rounds.
         spread: Fastest minus slowest round over the median.
         rounds: How many there were.
@@ -126,7 +171,7 @@ class Result:
 
 
 def race(
-    subject: Subject, contenders: Sequence[Contender], seconds: float, rounds: int
+    subject: Course, contenders: Sequence[Contender], seconds: float, rounds: int
 ) -> list[Result]:
     """Measure contenders beside each other.
 
@@ -139,20 +184,19 @@ def race(
     Returns:
         One result for each contender, in their order.
     """
-    hop = subject.weights.hop_length
+    hop = subject.hop_length
     threads = torch.get_num_threads()
     rates: list[list[float]] = [[] for _ in contenders]
     bounds: list[list[float]] = [[] for _ in contenders]
-    measured = not missing()
     try:
-        frames = [frames_for(contender.run, seconds) for contender in contenders]
+        frames = [frames_for(one.run, seconds, subject.most_frames) for one in contenders]
         for turn in range(rounds):
             for place in range(len(contenders)):
                 i = (turn + place) % len(contenders)
                 contender = contenders[i]
-                if measured:
-                    size = weight_bytes(subject.weights, contender.precision)
-                    bounds[i].append(measure_bound(size, contender.threads, contender.streams))
+                load = contender.precision, contender.threads, contender.streams
+                if (bound := subject.bound(*load)) is not None:
+                    bounds[i].append(bound)
                 took_s = seconds_of(contender.run, frames[i])
                 rates[i].append(frames[i] * hop * contender.streams / took_s)
     finally:
@@ -164,7 +208,7 @@ def race(
 
 
 def make_result(
-    subject: Subject, contender: Contender, rates: Sequence[float], bounds: Sequence[float]
+    subject: Course, contender: Contender, rates: Sequence[float], bounds: Sequence[float]
 ) -> Result:
     """Sum up the rounds of one contender; `bounds` may be empty."""
     rate = statistics.median(rates)
@@ -187,13 +231,13 @@ def make_result(
     )
 
 
-def frames_for(run: Callable[[int], None], seconds: float) -> int:
-    """Warm something up and find for how many frames it takes about so many seconds."""
+def frames_for(run: Callable[[int], None], seconds: float, most: int) -> int:
+    """Warm something up and find for how many frames, `most` at most, it takes so many seconds."""
     run(1)  # compiles, packs, allocates
     frames = 1
-    while (took_s := seconds_of(run, frames)) < seconds / 4 and frames < MOST_FRAMES:
-        frames *= 4
-    return max(1, min(round(frames * seconds / took_s), MOST_FRAMES))
+    while (took_s := seconds_of(run, frames)) < seconds / 4 and frames < most:
+        frames = min(4 * frames, most)
+    return max(1, min(round(frames * seconds / took_s), most))
 
 
 def seconds_of(run: Callable[[int], None], frames: int) -> float:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wavewn.bench.bound import measure_bound, missing, weight_bytes
 from wavewn.bundle import Calibration, calibration_of
 from wavewn.config import Condition, WaveNetConfig
 from wavewn.engine.verdict import Piece, calibrate
@@ -37,6 +38,7 @@ BANDS = 80
 HOP_LENGTH = 200
 SAMPLE_RATE = 16_000
 SILENCE = -11.5  # nats
+MOST_FRAMES = 20_000  # of a run: their mels must fit the memory
 CALIBRATION_FRAMES = 4  # weights that are random need no more
 
 
@@ -62,6 +64,22 @@ class Subject:
     def upsampling(self) -> str:
         """How frames become samples."""
         return self.weights.settings.condition.upsampling
+
+    @property
+    def hop_length(self) -> int:
+        """Samples a frame."""
+        return self.weights.hop_length
+
+    @property
+    def most_frames(self) -> int:
+        """Of a run."""
+        return MOST_FRAMES
+
+    def bound(self, precision: str, threads: int, streams: int) -> float | None:
+        """See `race.Course.bound`."""
+        if missing():
+            return None
+        return measure_bound(weight_bytes(self.weights, precision), threads, streams)
 
     def mel(self, streams: int, frames: int) -> Tensor:
         """Make up [streams, bands, frames], from silence to 8 nats above it."""

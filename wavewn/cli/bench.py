@@ -9,10 +9,11 @@ from wavewn.errors import ConfigError, EngineError
 if TYPE_CHECKING:
     from wavewn.bench.latency import Latency
     from wavewn.bench.lineup import Wish
-    from wavewn.bench.race import Result
-    from wavewn.bench.subject import Subject
+    from wavewn.bench.race import Course, Result
+    from wavewn.engine.call import Engine
 
 UPSAMPLINGS = ("nearest", "linear")
+BASELINES = ("reference", "numba", "onnxruntime", "torch", "torch.compile")
 COLUMNS = ("shape", "engine", "precision", "set", "threads", "streams")
 
 
@@ -26,7 +27,15 @@ def add_bench(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "option takes several values, separate them by commas: every combination is measured. "
         "Close other programs first: the machine's load is part of the output.",
     )
-    verb.add_argument("model", nargs="?", help="bundle, checkpoint or name; or else --shape")
+    verb.add_argument("model", nargs="?", help="bundle, checkpoint or name; or else an option")
+    verb.add_argument(
+        "--model",
+        dest="models",
+        metavar="NAME",
+        type=words,
+        help="hifigan-v1, hifigan-v2, hifigan-v3, melgan, parallel-wavegan or spectral with random "
+        "weights, beside eager torch and ONNX Runtime; or a bundle; several by commas",
+    )
     verb.add_argument(
         "--shape",
         type=words,
@@ -39,12 +48,14 @@ def add_bench(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         default="linear",
         help="of a shape's condition, from frames to samples (linear)",
     )
-    verb.add_argument("--engine", type=words, default=["auto"], help="auto, native, reference")
+    verb.add_argument(
+        "--engine", type=words, default=["auto"], help="auto, native, reference, onepass"
+    )
     verb.add_argument(
         "--precision",
         type=words,
-        default=["float32", "float16", "int8"],
-        help="float32, float16, int8 (all of them)",
+        default=[],
+        help="float32, float16, int8; bfloat16 of one-pass models (all that the model has)",
     )
     verb.add_argument(
         "--instruction-set",
@@ -60,7 +71,10 @@ def add_bench(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--baselines",
         action="store_true",
         help="also the reference engine, a loop in Numba and ONNX Runtime (pip install "
-        "'wavewn[bench]'), one stream on one thread",
+        "'wavewn[bench]'), one stream on one thread; one-pass models always have theirs",
+    )
+    verb.add_argument(
+        "--compile", action="store_true", help="also torch.compile of a one-pass model (a minute)"
     )
     verb.add_argument(
         "--latency", action="store_true", help="time pushes of one frame instead, one by one"
@@ -80,7 +94,7 @@ def run_bench(args: argparse.Namespace) -> None:
     from wavewn.bench.lineup import Wish
     from wavewn.bench.machine import describe_machine
 
-    if args.model and args.shape:
+    if sum(map(bool, (args.model, args.models, args.shape))) > 1:
         raise ConfigError("measure a model or --shape, not both at once")
     if not args.seconds > 0 or args.repeats < 1 or args.calls < 1:
         raise ConfigError("--seconds must be above 0, --repeats and --calls at least 1")
@@ -106,44 +120,70 @@ def run_bench(args: argparse.Namespace) -> None:
         print(text, flush=True)
 
 
-def subjects(args: argparse.Namespace) -> "Iterable[Subject]":
-    """Load the user's model, or make the shapes."""
+def subjects(args: argparse.Namespace) -> "Iterable[Course]":
+    """Load the user's models, or make what is known by name."""
     import wavewn
+    from wavewn.bench.generators import MEL_OF, generator_subject_of, make_generator_subject
     from wavewn.bench.subject import make_subject, subject_of
+    from wavewn.models.wavenet import WaveNet
 
-    if args.model:
-        yield subject_of(wavewn.load(args.model, engine="reference"), args.model)
-        return
-    for shape in args.shape or ["M"]:
-        yield make_subject(shape, args.upsampling)
+    named = args.models or ([args.model] if args.model else [])
+    for name in named:
+        if name in MEL_OF:
+            yield make_generator_subject(name)
+            continue
+        vocoder = wavewn.load(name)
+        wavenet = isinstance(vocoder.model, WaveNet)
+        yield subject_of(vocoder, name) if wavenet else generator_subject_of(vocoder, name)
+    if not named:
+        yield from (make_subject(shape, args.upsampling) for shape in args.shape or ["M"])
 
 
-def results(args: argparse.Namespace, subject: "Subject", wish: "Wish") -> "list[Result]":
+def results(args: argparse.Namespace, subject: "Course", wish: "Wish") -> "list[Result]":
     """Race what was asked for."""
+    from wavewn.bench.generator_lineup import generator_contenders
+    from wavewn.bench.generators import GeneratorSubject
     from wavewn.bench.lineup import baselines, contenders
     from wavewn.bench.race import race
+    from wavewn.bench.subject import Subject
 
+    if isinstance(subject, GeneratorSubject):
+        entries = generator_contenders(subject, wish, args.compile)
+        return race(subject, entries, args.seconds, args.repeats)
+    assert isinstance(subject, Subject), "a model of a third kind"
     entries = contenders(subject, wish)
-    if not entries:
-        raise EngineError(f"nothing to measure: of {', '.join(wish.engines)} none can run so here")
+    check_found(entries, wish)
     if args.baselines:
         entries += baselines(subject)
     return race(subject, entries, args.seconds, args.repeats)
 
 
-def latencies(args: argparse.Namespace, subject: "Subject", wish: "Wish") -> "list[Latency]":
+def latencies(args: argparse.Namespace, subject: "Course", wish: "Wish") -> "list[Latency]":
     """Time pushes of each engine that was asked for."""
+    from wavewn.bench.generator_lineup import generator_engines
+    from wavewn.bench.generators import GeneratorSubject
     from wavewn.bench.latency import measure_latency
     from wavewn.bench.lineup import engines
+    from wavewn.bench.subject import Subject
 
+    if isinstance(subject, GeneratorSubject):
+        made: Iterable[tuple[Engine, int]] = generator_engines(subject, wish)
+    else:
+        assert isinstance(subject, Subject), "a model of a third kind"
+        made = engines(subject, wish)
     found = [
         measure_latency(engine, subject, threads, streams, args.calls)
-        for engine, threads in engines(subject, wish)
+        for engine, threads in made
         for streams in wish.streams
     ]
+    check_found(found, wish)
+    return found
+
+
+def check_found(found: "Sequence[object]", wish: "Wish") -> None:
+    """Raise EngineError where nothing is left to measure."""
     if not found:
         raise EngineError(f"nothing to measure: of {', '.join(wish.engines)} none can run so here")
-    return found
 
 
 def json_lines(rows: "Sequence[Result | Latency]", machine: dict[str, object]) -> str:
@@ -168,7 +208,7 @@ def who(row: "Result | Latency") -> tuple[str, ...]:
 
 def race_table(rows: "Sequence[Result]") -> str:
     """Write results for people; real time is at the model's own rate, of the shapes 16 kHz."""
-    baselines = [row for row in rows if row.engine in ("reference", "numba", "onnxruntime")]
+    baselines = [row for row in rows if row.engine in BASELINES]
     best = max((row.samples_per_s for row in baselines), default=None)
     head = [*COLUMNS, "samples/s", "real time", "24 kHz", "of bound", "spread", "baseline"]
     lines = [
