@@ -95,7 +95,7 @@ SYNTH = "synth {home}/%s {home}/%s -o {home}/out"
         ("export {home}/cut-json -o {home}/out", "truncated"),
         ("export {home}/none.ckpt -o {home}/out", "no such file"),
         ("train {home}/misspelt.yaml", "residual_chanels"),
-        ("train {home}/broken.yaml", "cannot be read as a recipe"),
+        ("train {home}/broken.yaml", "cannot be read as YAML"),
         ("train nonsense", "check the spelling"),
         ("prepare {home}/text.wav --out {home}/out", "text.wav"),
     ],

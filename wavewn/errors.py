@@ -33,6 +33,10 @@ class BundleError(WavewnError):
     """A model on disk is missing, broken or of another kind."""
 
 
+class FormatError(BundleError):
+    """A checkpoint of another program is unknown, broken, or of a kind that cannot be converted."""
+
+
 class EngineError(WavewnError):
     """An engine cannot run this model here."""
 

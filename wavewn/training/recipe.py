@@ -33,7 +33,7 @@ from wavewn.data.module import DataConfig
 from wavewn.errors import ConfigError
 from wavewn.training.settings import ClipsConfig, OptimiserConfig
 from wavewn.training.shorthand import HEADS, spell_out
-from wavewn.training.yaml_file import load_yaml
+from wavewn.yaml_file import load_yaml
 
 Plain = bool | int | float | str | list[int] | None
 # Settings of the Trainer that wavewn makes itself, and those that would cut its one endless epoch

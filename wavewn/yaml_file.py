@@ -32,18 +32,45 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
 
 
+class _TaglessLoader(_Loader):
+    """Takes what a tag stands before as it is written: a mapping, a list or a text."""
+
+    def under_tag(self, tag: str, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self.construct_mapping(node, deep=True)
+        if isinstance(node, yaml.SequenceNode):
+            return self.construct_sequence(node, deep=True)
+        return node.value
+
+
+_TaglessLoader.add_multi_constructor("", _TaglessLoader.under_tag)  # whatever no YAML knows
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping of plain data.
 
     Raises:
         ConfigError: The file is missing, no YAML, no mapping, or larger than `LARGEST`.
     """
+    return _load(path, _Loader)
+
+
+def load_tagged_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping of plain data in which tags such as `!new:` stand for nothing.
+
+    Raises:
+        ConfigError: As in `load_yaml`.
+    """
+    return _load(path, _TaglessLoader)
+
+
+def _load(path: Path, loader: type[_Loader]) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST + 1)
-        values = yaml.load(text, _Loader) if len(text) <= LARGEST else None
+        values = yaml.load(text, loader) if len(text) <= LARGEST else None
     except YAML_ERRORS as error:
-        raise ConfigError(f"{path}: cannot be read as a recipe ({error})") from None
+        raise ConfigError(f"{path}: cannot be read as YAML ({error})") from None
     size, waiting = len(text), [values]
     while waiting and size <= LARGEST:
         one = waiting.pop()
@@ -54,7 +81,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         elif isinstance(one, list):
             waiting += one
     if size > LARGEST:
-        raise ConfigError(f"{path}: larger than {LARGEST} characters, not a recipe")
+        raise ConfigError(f"{path}: larger than {LARGEST} characters, too much for settings")
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path}: expected a mapping of keys such as data, mel, model")
+        raise ConfigError(f"{path}: expected a mapping of names to values")
     return values

@@ -1,0 +1,1 @@
+"""Checkpoints of other programs, read as data: one file a family, and `found.py` that asks each."""

@@ -1,0 +1,101 @@
+"""Settings and weights of strangers as plain data: bounded, checked, and never run."""
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wavewn.errors import ConfigError, FormatError
+from wavewn.nn.weight_norm import convert_state_dict
+from wavewn.torch_file import load_torch_file
+from wavewn.yaml_file import load_tagged_yaml
+
+JSON_BYTES = 1 << 20  # no honest settings are longer
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object of JSON.
+
+    Raises:
+        FormatError: The file is missing, too long, no JSON or no object.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(JSON_BYTES + 1)
+        values = json.loads(text) if len(text) <= JSON_BYTES else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise FormatError(f"{path}: expected settings, an object of JSON of at most 1 MB")
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping of YAML; tags such as `!new:` are skipped, what they stand before is kept.
+
+    Raises:
+        FormatError: The file is missing, too long, no YAML or no mapping.
+    """
+    try:
+        return load_tagged_yaml(path)
+    except ConfigError as error:
+        raise FormatError(str(error)) from None
+
+
+def read_tensors(path: Path) -> Any:
+    """Read a file of `torch.save` that holds tensors and plain values.
+
+    Raises:
+        FormatError: It is none, is broken, or holds more than that.
+    """
+    try:
+        return load_torch_file(path)
+    except pickle.UnpicklingError:
+        raise FormatError(
+            f"{path}: no torch file, or one that holds more than tensors and plain values; "
+            "pickled code is never run"
+        ) from None
+    except ValueError as error:
+        raise FormatError(f"{path}: cannot be read as a torch file ({error})") from None
+
+
+def state_at(content: Any, path: Path, *places: Sequence[str]) -> dict[str, Tensor]:
+    """Take the state dict that lies at the first of these places (() is the content itself).
+
+    Raises:
+        FormatError: None of them holds tensors by name.
+    """
+    for place in places:
+        state = content
+        for key in place:
+            state = state.get(key) if isinstance(state, Mapping) else None
+        if isinstance(state, Mapping):
+            tensors = {k: v for k, v in state.items() if isinstance(k, str)}
+            tensors = {k: v for k, v in tensors.items() if isinstance(v, Tensor)}
+            if tensors:
+                return tensors
+    named = " or ".join(repr("/".join(place)) if place else "itself" for place in places)
+    raise FormatError(f"{path}: expected weights by name in {named}, found none")
+
+
+def folded(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Fold weight norm in any spelling; what counts is left as float32.
+
+    Raises:
+        FormatError: A gain lacks its direction, a direction is zero, or a tensor holds no numbers.
+    """
+    odd = [key for key, value in state.items() if not value.is_floating_point()]
+    if odd:
+        raise FormatError(f"{path}: {odd[0]!r} is {state[odd[0]].dtype}, expected a float")
+    try:
+        plain = convert_state_dict({k: v.float() for k, v in state.items()}, "plain")
+    except (ConfigError, RuntimeError) as error:
+        raise FormatError(f"{path}: {error}") from None
+    bad = [key for key, value in plain.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise FormatError(f"{path}: {bad[0]!r} holds NaN or infinite weights")
+    return plain
