@@ -10,7 +10,6 @@ from wavewn.models.generators import make_generator
 SPEC = MelSpec(
     sample_rate=8000, n_fft=128, hop_length=32, win_length=128, n_mels=10, f_min=0, f_max=4000
 )
-KINDS = ["hifigan", "melgan", "parallel-wavegan", "spectral"]
 
 
 def settings(kind, causal=False, padding="zeros"):
