@@ -241,7 +241,7 @@ def _run_onnx(path: Path) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.getinputs()]
+    names = [one.name for one in session.get_inputs()]
 
     def run(*inputs: Tensor) -> list[Tensor]:
         given = {name: one.numpy() for name, one in zip(names, inputs, strict=True)}
