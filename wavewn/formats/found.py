@@ -56,7 +56,9 @@ class Family(Protocol):
 
 def families() -> tuple[Family, ...]:
     """List the families in the order in which they are asked."""
-    return ()
+    from wavewn.formats import parallel_wavegan  # the families know this file
+
+    return (parallel_wavegan,)
 
 
 def find_family(path: Path) -> Family | None:
