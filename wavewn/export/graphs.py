@@ -14,8 +14,9 @@ numbers, and each graph hears a fixed number of frames:
     last     state               ->  audio            the rest, when no frame follows
 
 Their audio put together is that of `whole`, which also serves utterances shorter than
-`first_frames`: once they have been heard, every layer remembers as much as it ever does. The
-engines of wavewn begin earlier, because they may remember more with each frame; a graph may not.
+`first_frames`: once they have been heard, every layer remembers as much as it ever does. They are
+a few frames at most beyond the latency (HiFi-GAN V1: 14, of which 13 are latency), so that a
+stream of graphs begins hardly later than one of wavewn's engines.
 """
 
 from dataclasses import dataclass
