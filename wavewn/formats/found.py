@@ -56,9 +56,16 @@ class Family(Protocol):
 
 def families() -> tuple[Family, ...]:
     """List the families in the order in which they are asked."""
-    from wavewn.formats import parallel_wavegan  # the families know this file
+    from wavewn.formats import (  # the families know this file
+        coqui,
+        hifigan,
+        nemo,
+        parallel_wavegan,
+        speechbrain,
+        speecht5,
+    )
 
-    return (parallel_wavegan,)
+    return hifigan, speecht5, coqui, nemo, speechbrain, parallel_wavegan
 
 
 def find_family(path: Path) -> Family | None:
@@ -85,3 +92,5 @@ def read_foreign(path: Path) -> Found:
         return family.read(path)
     except ConfigError as error:  # a setting that none of our models can have
         raise FormatError(f"{path}: {error}") from None
+    except (OverflowError, ValueError):  # a whole number that no float holds, or no text
+        raise FormatError(f"{path}: a number is beyond any machine") from None

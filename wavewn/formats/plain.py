@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,24 @@ def read_tensors(path: Path) -> Any:
         ) from None
     except ValueError as error:
         raise FormatError(f"{path}: cannot be read as a torch file ({error})") from None
+
+
+def newest(folder: Path, *patterns: str) -> Path:
+    """Choose among a folder's files of these names: the largest number, or the only one.
+
+    Raises:
+        FormatError: There is none, or there are several without numbers.
+    """
+    files = {one for pattern in patterns for one in folder.glob(pattern) if one.is_file()}
+    if not files:
+        raise FormatError(f"{folder}: holds no {' or '.join(patterns)}; where are the weights?")
+    numbered = {int(found[0]): one for one in files if (found := re.findall(r"\d{4,12}", one.name))}
+    if numbered:
+        return numbered[max(numbered)]
+    if len(files) > 1:
+        names = ", ".join(sorted(one.name for one in files)[:8])
+        raise FormatError(f"{folder}: holds several models ({names}); name the file of one")
+    return files.pop()
 
 
 def state_at(content: Any, path: Path, *places: Sequence[str]) -> dict[str, Tensor]:
