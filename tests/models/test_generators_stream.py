@@ -13,7 +13,8 @@ from wavewn.config import HiFiGANConfig, MelGANConfig, ParallelWaveGANConfig, Sp
 from wavewn.errors import ShapeError
 from wavewn.losses import MelLoss
 from wavewn.models.generators import make_generator
-from wavewn.nn.flow import Flow, Rows, measure
+from wavewn.nn.flow import Flow, Rows
+from wavewn.nn.latency import measure
 from wavewn.nn.weight_norm import apply_weight_norm, folded_state_dict, load_state
 
 ATOL = 1e-5  # float32; what DESIGN.md promises

@@ -11,7 +11,7 @@ from wavewn.config import HiFiGANConfig
 from wavewn.config.presets import PRESETS, preset_config
 from wavewn.errors import ConfigError, ShapeError
 from wavewn.models.hifigan import HiFiGAN
-from wavewn.nn.flow import measure
+from wavewn.nn.latency import measure
 
 ATOL = 1e-5  # float32; sums in another order
 BANDS, FRAMES = 7, 11

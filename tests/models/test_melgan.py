@@ -11,7 +11,7 @@ from wavewn.config import MelGANConfig
 from wavewn.config.presets import preset_config
 from wavewn.errors import ShapeError
 from wavewn.models.melgan import MelGAN
-from wavewn.nn.flow import measure
+from wavewn.nn.latency import measure
 
 ATOL = 1e-5  # float32; sums in another order
 BANDS, FRAMES = 7, 11

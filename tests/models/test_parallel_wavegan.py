@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from wavewn.config import ParallelWaveGANConfig
 from wavewn.errors import ShapeError
 from wavewn.models.parallel_wavegan import ParallelWaveGAN
-from wavewn.nn.flow import Flow, Rows, measure
+from wavewn.nn.flow import Flow, Rows
+from wavewn.nn.latency import measure
 from wavewn.nn.weight_norm import apply_weight_norm, folded_state_dict, load_state
 
 BANDS = 5

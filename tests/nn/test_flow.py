@@ -5,7 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from wavewn.errors import EngineError, ShapeError
-from wavewn.nn.flow import Flow, Rows, measure, mel_rows
+from wavewn.nn.flow import Flow, Rows, mel_rows
+from wavewn.nn.latency import measure
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 
 ATOL = 1e-6  # float32, values of the order of one; sums of few terms in another order
@@ -208,9 +209,7 @@ def test_nothing_less_could_be_remembered(operation):
     hop, flow = operation
     mel, noise = inputs(hop)
     whole = flow(Flow(), Rows.of(mel), Rows.of(noise)).whole
-    for name, entry in empty(flow, hop).items():
-        if not entry.shape[1]:
-            continue
+    for name in empty(flow, hop):
         heard = False
         for moment in range(1, FRAMES + 1):
             memory = empty(flow, hop)
@@ -232,13 +231,10 @@ def test_an_entry_is_as_long_as_the_layer_looks_back_and_as_wide_as_it_hears():
     assert shapes == {
         "flow.0": (2, BANDS),
         "flow.1": (8, BANDS),
-        "flow.2": (0, BANDS),
         "flow.3": (3, BANDS),
-        "flow.4": (0, BANDS),
         "flow.5": (4, BANDS),
         "flow.6": (2, BANDS),
         "flow.7": (5, BANDS),
-        "flow.8": (0, BANDS),
     }
 
 

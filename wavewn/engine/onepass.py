@@ -36,7 +36,8 @@ from wavewn.engine.call import (
 from wavewn.engine.weights import check_plain
 from wavewn.errors import EngineError, StateError
 from wavewn.models.generators import Generator
-from wavewn.nn.flow import Flow, Rows, measure
+from wavewn.nn.flow import Flow, Rows
+from wavewn.nn.latency import measure
 from wavewn.nn.layout import innermost
 from wavewn.nn.packed import pack_layers
 from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d

@@ -5,8 +5,8 @@ written once, against a `Flow`, and then runs
 
 - whole, for training and export (`Flow()`): the utterance begins and ends with the call;
 - in chunks (`Flow(memory)`): each call hears some rows more and gives what they determine;
-- without numbers (`measure`): only the numbers of rows go through. That is interval arithmetic,
-  and tells how much a stream has to remember and how far it lags.
+- without numbers (nn/latency.py): only the numbers of rows go through. That is interval
+  arithmetic, and tells how much a stream has to remember and how far it lags.
 
 Every `Rows` knows the absolute numbers of its rows. An operation gives those outputs that its
 inputs up to now determine and not yet given; what lies outside the utterance comes from its own
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavewn.errors import EngineError, ShapeError
+from wavewn.errors import ShapeError
 from wavewn.nn.layout import interleave, repeat
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 
@@ -94,10 +94,11 @@ class Flow:
     """Runs the operations of a generator, in the order in which it calls them.
 
     Attributes:
-        memory: By entry: [batch, rows, channels], updated in place; None to run whole.
-        shapes: Of the entries that were met: (rows, channels); `measure` collects them.
+        memory: By entry: [batch, rows, channels], updated in place; None to run whole. An entry
+            that never holds a row may be missing.
+        shapes: Of the entries that were met: (rows, channels); noted where there is no memory.
         taken: By entry: (rows, channels) that this run took out of it, fewer than it can hold where
-            the utterance has just begun.
+            the utterance has just begun; likewise.
     """
 
     memory: Mapping[str, Tensor] | None = None
@@ -109,7 +110,8 @@ class Flow:
         """Filter by a `PaddedConv1d`, with its own padding at the ends of the utterance."""
         assert isinstance(layer, PaddedConv1d), "another kind of layer"
         assert x.channels == layer.in_channels, "rows of another width"
-        self._check_length(layer, x)
+        if x.ended:
+            self._check_length(layer, x)
         first, last = layer.determined(x.start, False), layer.determined(x.end, x.ended)
         kept = x.start - max(first - layer.left, 0)
         data = self._join(x, kept, layer.left + layer.right)
@@ -211,13 +213,14 @@ class Flow:
             return Rows(None, 1, first, last, x.ended)
         batch, length, frames = x.data.shape
         total = x.data.new_zeros(batch, (frames + length // hop - 1) * hop)
-        if self.memory is not None:
-            total[:, :overlap] += self.memory[name][:, :, 0]
+        past = self.memory[name][:, :, 0] if self.memory is not None and overlap else None
+        if past is not None:
+            total[:, :overlap] += past
         for segment in range(length // hop - 1, -1, -1):  # the oldest frame first
             part = x.data[:, segment * hop : (segment + 1) * hop].transpose(1, 2)
             total[:, segment * hop : (segment + frames) * hop] += part.reshape(batch, -1)
-        if self.memory is not None:
-            self.memory[name][:, :, 0] = total[:, frames * hop :]
+        if past is not None:
+            past[:] = total[:, frames * hop :]
         begin = first + crop - x.start * hop
         return Rows(total[:, None, begin : begin + last - first], 1, first, last, x.ended)
 
@@ -239,78 +242,37 @@ class Flow:
 
     def _join(self, x: Rows, kept: int, capacity: int) -> Tensor | None:
         """Put the newest `kept` rows remembered before `x`; remember the newest `capacity`."""
-        name = self._entry(capacity, x.channels)
-        self.taken[name] = (kept, x.channels)
-        if x.data is None or self.memory is None:
+        name = self._entry(capacity, x.channels, kept)
+        past = None if self.memory is None else self.memory.get(name)
+        if x.data is None or past is None:
+            assert x.data is None or self.memory is None or not kept, "no memory of that entry"
             return x.data
-        past, data = self.memory[name], x.data
-        held = past.shape[1]
-        if not kept and not held:
-            return data
-        data = data.transpose(1, 2)
+        held, data = past.shape[1], x.data.transpose(1, 2)
         if kept:
             older = past if kept == held else past[:, held - kept :]
-            data = torch.cat([older.to(data.dtype), data], dim=1)
+            if older.dtype != data.dtype:
+                older = older.to(data.dtype)
+            data = torch.cat([older, data], dim=1)
         if held and data.shape[1]:  # what is older than this is not asked for again
             newest = data[:, -held:]
             past[:, held - newest.shape[1] :] = newest
         return data.transpose(1, 2)
 
-    def _entry(self, rows: int, channels: int) -> str:
-        """Name the next entry, and note the most that it has to hold."""
+    def _entry(self, rows: int, channels: int, taken: int | None = None) -> str:
+        """Name the next entry; without a memory, note the most that it has to hold."""
         name = f"flow.{self._calls}"
         self._calls += 1
-        known = self.shapes.get(name, (0, channels))
-        self.shapes[name] = (max(known[0], rows), channels)
-        self.taken[name] = (rows, channels)
+        if self.memory is None:
+            known = self.shapes.get(name, (0, channels))
+            self.shapes[name] = (max(known[0], rows), channels)
+            self.taken[name] = (rows if taken is None else taken, channels)
         return name
 
     @staticmethod
     def _check_length(layer: PaddedConv1d, x: Rows) -> None:
         needed = layer.shortest
-        if x.ended and x.end < needed:
+        if x.end < needed:
             raise ShapeError(
                 f"the utterance is too short: a layer that pads by {layer.padding_mode_name} needs "
                 f"{needed} rows and has {x.end}; give more mel frames"
             )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the numbers of rows tell about a generator.
-
-    Attributes:
-        shapes: Of each entry that a stream remembers: (rows, channels).
-        latency_samples: The largest shortfall of the audio behind the frames heard.
-    """
-
-    shapes: dict[str, tuple[int, int]]
-    latency_samples: int
-
-
-def measure(run: Callable[[Flow, Rows, Rows], Rows], bands: int, hop_length: int) -> Measured:
-    """Run a generator without numbers, one frame at a time, until it gives `hop_length` a frame.
-
-    Args:
-        run: Of (flow, mel, noise); gives the audio.
-        bands: Of the mel.
-        hop_length: Samples a frame.
-
-    Raises:
-        EngineError: It never comes to give a hop for a frame.
-    """
-    shapes: dict[str, tuple[int, int]] = {}
-    latency, steady, before = 0, 0, -1
-    for frame in range(1, 10_000):
-        flow = Flow(shapes=shapes)
-        mel = Rows(None, bands, frame - 1, frame, False)
-        noise = Rows(None, 1, (frame - 1) * hop_length, frame * hop_length, False)
-        known = dict(shapes)
-        audio = run(flow, mel, noise)
-        behind = frame * hop_length - audio.end
-        latency = max(latency, behind)
-        steady = steady + 1 if audio.end and behind == before and known == shapes else 0
-        before = behind
-        if steady == 3:
-            return Measured(shapes, latency)
-    raise EngineError("the generator gives no whole hop for each frame; check its upsampling")
