@@ -63,20 +63,6 @@ def test_the_voice_has_the_pitch_that_the_network_says_without_a_seam(model, spe
     assert (1200 * (found / wanted).log2()).abs().max() < 10
 
 
-def test_an_untrained_model_already_has_the_mel_that_it_was_given(model, speech):
-    mel = mel_spectrogram(speech, SPEC)
-    torch.manual_seed(1)
-    noise = torch.randn(1, 1, mel.shape[2] * SPEC.hop_length)
-
-    levelled = mel_spectrogram(model(mel, noise), SPEC)
-    model._levelled = lambda run, mel, audio: audio
-    plain = mel_spectrogram(model(mel, noise), SPEC)
-
-    error, before = (levelled - mel).abs().mean(), (plain - mel).abs().mean()
-    assert error < 0.6 * before
-    assert error < 0.4  # nats
-
-
 def test_steps_of_phase_are_multiples_of_a_power_of_two(model):
     torch.manual_seed(0)
     cycles = model._cycles(torch.randn(2, PITCH_BINS, 50))
@@ -132,3 +118,41 @@ def test_pitch_does_not_depend_on_how_the_mel_was_cut(model, speech):
 def test_settings_that_do_not_go_with_the_mel_are_refused(settings, spec, message):
     with pytest.raises(ConfigError, match=message):
         Spectral(settings, spec)
+
+
+def test_learning_levels_once_and_asks_for_little_to_mend(model, speech):
+    mel = mel_spectrogram(speech, SPEC)
+    torch.manual_seed(1)
+    noise = torch.randn(1, 1, mel.shape[2] * SPEC.hop_length)
+    middle = speech[:, 2 * SPEC.hop_length : -2 * SPEC.hop_length]
+
+    audio, own = model.learn(mel, noise, middle)
+    once = Spectral(replace(SMALL, levellings=1), SPEC)
+    once.load_state_dict(model.state_dict())
+    assert torch.equal(audio, once(mel, noise))
+
+    weight, before = own["level"]
+    model.outlet.bias.view(2, 3, -1)[:, ::2].add_(
+        2.0
+    )  # what levelling takes back nearly whole, so that nobody hears it
+    louder, own = model.learn(mel, noise, middle)
+    assert (louder - audio).abs().mean() < 0.1 * audio.abs().mean()
+    assert own["level"][1] > before + 1
+    assert weight > 0
+
+
+def test_an_untrained_model_has_nearly_the_mel_that_it_was_given_and_levelling_brings_it_nearer(
+    speech,
+):
+    mel = mel_spectrogram(speech, SPEC)
+    torch.manual_seed(1)
+    noise = torch.randn(1, 1, mel.shape[2] * SPEC.hop_length)
+    errors = []
+    for levellings in (0, 1, 2):
+        torch.manual_seed(0)
+        plain = Spectral(replace(SMALL, levellings=levellings), SPEC).requires_grad_(False)
+        errors.append(float((mel_spectrogram(plain(mel, noise), SPEC) - mel).abs().mean()))
+
+    assert errors[0] < 0.7  # nats
+    assert errors[1] < 0.7 * errors[0]
+    assert errors[2] < 0.9 * errors[1]

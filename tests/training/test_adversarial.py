@@ -262,7 +262,7 @@ def test_the_generators_loss_reaches_no_discriminator_but_hears_it(generator_fil
     module, batch = module_and_batch(generator_file, "--adversarial.mel_weight", "0")
     generated = torch.randn_like(batch.audio).requires_grad_()
 
-    module.generators_loss(batch, generated, judged=True).backward()
+    module.generators_loss(batch, generated, True, {}).backward()
 
     assert generated.grad.abs().max() > 0
     assert all(p.grad is None and p.requires_grad for p in module.discriminators.parameters())

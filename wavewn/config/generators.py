@@ -213,6 +213,8 @@ class SpectralConfig:
         look_ahead: Mel frames after the current one that a frame's spectra see.
         subframes: Spectra a mel frame.
         n_fft: Length of their windows: four times the hop of a sub-frame.
+        levellings: How often the audio is made to have the mel that was stated; each adds some 40
+            ms of latency. A training does it once.
     """
 
     kind: Literal["spectral"] = field(default="spectral", kw_only=True)
@@ -223,11 +225,12 @@ class SpectralConfig:
     look_ahead: int = 4
     subframes: int = 2
     n_fft: int = 400
+    levellings: int = 2
 
     def __post_init__(self) -> None:
         names = ("channels", "hidden_channels", "kernel_size", "subframes", "n_fft")
         check_at_least(self, 1, *names)
-        check_at_least(self, 0, "look_ahead")
+        check_at_least(self, 0, "look_ahead", "levellings")
         if not self.dilations or min(self.dilations) < 1:
             raise ConfigError(
                 f"SpectralConfig.dilations must be numbers from 1 on, got {self.dilations}"

@@ -51,6 +51,8 @@ from wavewn.nn.weight_norm import (
 from wavewn.training.module import VocoderModule, learning_rate_factor
 from wavewn.training.recipe import Recipe
 
+Terms = dict[str, tuple[float, Tensor]]  # of a loss, with their weights
+
 
 class Adversarial(VocoderModule):
     """Trains a generator against discriminators.
@@ -104,16 +106,28 @@ class Adversarial(VocoderModule):
             )
 
     def generate(self, batch: Batch, number: int, seed: int) -> Tensor:
-        """Make the audio [batch, samples] of a batch, float32.
+        """Make the audio [batch, samples] of a batch, float32, as users will hear it."""
+        return self._cut(self.model(batch.mel, self.noise(batch, number, seed)), batch)
 
-        Its noise is a function of the seed and the batch's number.
-        """
-        noise = None
-        if self.noise_channels:
-            samples = batch.mel.shape[2] * self.recipe.mel.hop_length
-            shape = (len(batch.mel), self.noise_channels, samples)
-            noise = draw_noise(shape, number, seed).to(batch.mel.device)
-        audio: Tensor = self.model(batch.mel, noise)
+    def learn(self, batch: Batch, number: int, seed: int) -> tuple[Tensor, Terms]:
+        """Make the audio, as the generator wants it made in training, and losses of its own."""
+        noise = self.noise(batch, number, seed)
+        learn: Any = getattr(self.model, "learn", None)
+        if learn is None:
+            return self._cut(self.model(batch.mel, noise), batch), {}
+        audio, own = learn(batch.mel, noise, batch.audio)
+        return self._cut(audio, batch), own
+
+    def noise(self, batch: Batch, number: int, seed: int) -> Tensor | None:
+        """Draw what drives the generator: a function of the seed and the batch's number."""
+        if not self.noise_channels:
+            return None
+        samples = batch.mel.shape[2] * self.recipe.mel.hop_length
+        shape = (len(batch.mel), self.noise_channels, samples)
+        return draw_noise(shape, number, seed).to(batch.mel.device)
+
+    def _cut(self, audio: Tensor, batch: Batch) -> Tensor:
+        """Take what was recorded out of what was made."""
         begin = self.game.context * self.recipe.mel.hop_length
         return audio[:, begin : begin + batch.audio.shape[1]].float()
 
@@ -137,11 +151,11 @@ class Adversarial(VocoderModule):
         """Let both networks step, and return the generator's loss."""
         self.files = batch.paths
         number = self.global_step * self.trainer.world_size + self.global_rank
-        generated = self.generate(batch, number, self.recipe.seed)
+        generated, own = self.learn(batch, number, self.recipe.seed)
         judged = self.global_step >= self.game.warmup_steps
         if judged:
             self._step(1, self.discriminators_loss(batch.audio, generated.detach()))
-        loss = self.generators_loss(batch, generated, judged)
+        loss = self.generators_loss(batch, generated, judged, own)
         self._step(0, loss)
         return loss.detach()
 
@@ -153,19 +167,13 @@ class Adversarial(VocoderModule):
         self.log("loss/discriminators", loss, batch_size=len(audio))
         return loss
 
-    def generators_loss(self, batch: Batch, generated: Tensor, judged: bool) -> Tensor:
-        """What the generator shall make small; `judged` by the discriminators too.
-
-        A generator that hears the pitch brings a loss of its own for that.
-        """
-        audio, game, terms = batch.audio, self.game, {}
+    def generators_loss(self, batch: Batch, generated: Tensor, judged: bool, own: Terms) -> Tensor:
+        """What the generator shall make small; `judged` by the discriminators too."""
+        audio, game, terms = batch.audio, self.game, dict(own)
         if game.mel_weight:
             terms["mel"] = game.mel_weight, self.mel_loss(generated, audio)
         if game.stft_weight:
             terms["stft"] = game.stft_weight, self.stft_loss(generated, audio)
-        if hasattr(self.model, "pitch_loss"):
-            mel = batch.mel[:, :, game.context : batch.mel.shape[2] - game.context]
-            terms["pitch"] = 1.0, self.model.pitch_loss(mel, audio)  # type: ignore[operator]
         if judged:
             with _frozen(self.discriminators):
                 fake = self.discriminators(generated)
