@@ -63,9 +63,10 @@ def families() -> tuple[Family, ...]:
         parallel_wavegan,
         speechbrain,
         speecht5,
+        wavenet_vocoder,
     )
 
-    return hifigan, speecht5, coqui, nemo, speechbrain, parallel_wavegan
+    return hifigan, speecht5, coqui, nemo, speechbrain, parallel_wavegan, wavenet_vocoder
 
 
 def find_family(path: Path) -> Family | None:

@@ -1,0 +1,244 @@
+"""Checkpoints of wavenet_vocoder, beside a forward written from WaveNet's definition.
+
+The networks here are tiny, their weights random, their files in that program's layout. What is
+compared are the parameters of every sample's distribution, given the samples before it.
+"""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wavewn.config import Gaussian
+from wavewn.engine.native import NativeEngine, available
+from wavewn.engine.reference import ReferenceEngine
+from wavewn.engine.weights import pack_wavenet
+from wavewn.errors import FormatError
+from wavewn.formats import wavenet_vocoder
+from wavewn.formats.found import read_foreign
+from wavewn.models.wavenet import WaveNet
+from wavewn.nn.weight_norm import load_state
+from wavewn.state import StreamState
+
+BANDS, FRAMES, HOP, GAIN = 5, 6, 16, 0.55
+ATOL = 1e-5  # float32; sums in another order
+HPARAMS = {
+    "name": "wavenet_vocoder", "input_type": "raw", "quantize_channels": 65536,
+    "preprocess": "preemphasis", "postprocess": "inv_preemphasis", "global_gain_scale": GAIN,
+    "sample_rate": 16000, "num_mels": BANDS, "fmin": 125, "fmax": 7600, "fft_size": 64,
+    "hop_size": HOP, "frame_shift_ms": None, "win_length": 64, "win_length_ms": -1.0,
+    "window": "hann", "highpass_cutoff": 70.0, "output_distribution": "Logistic",
+    "log_scale_min": -16.0, "out_channels": 6, "layers": 6, "stacks": 2, "residual_channels": 4,
+    "gate_channels": 8, "skip_out_channels": 3, "dropout": 0.0, "kernel_size": 3,
+    "cin_channels": BANDS, "cin_pad": 0, "upsample_conditional_features": False,
+    "gin_channels": -1, "n_speakers": 7, "exponential_moving_average": True,
+}  # fmt: skip
+MEAN, SCALE = np.linspace(-3, -2, BANDS), np.linspace(0.5, 1.5, BANDS)
+
+
+class Weights:
+    """A state dict of theirs in the making, with weight norm in torch's old spelling."""
+
+    def __init__(self):
+        self.random = torch.Generator().manual_seed(3)
+        self.state = {}
+
+    def __call__(self, name, *shape, bias=True):
+        draw = lambda *sizes: torch.randn(sizes, generator=self.random)  # noqa: E731
+        v, g = draw(*shape), draw(shape[0], 1, 1).abs() + 0.3
+        self.state |= {f"{name}.weight_g": g, f"{name}.weight_v": v}
+        if bias:
+            self.state[f"{name}.bias"] = 0.3 * draw(shape[0])
+        weight = g * v / v.flatten(1).norm(dim=1).view(-1, 1, 1)
+        return weight, self.state.get(f"{name}.bias")
+
+
+def forward(w, x, mel, p):
+    """Parameters [batch, P, samples] given the samples before each: x [batch, 1, samples]."""
+    R, G, S, C = (p[f"{n}_channels"] for n in ("residual", "gate", "skip_out", "cin"))
+    c = mel.repeat_interleave(HOP, 2)
+    x, skips = F.conv1d(x, *w("first_conv", R, 1, 1)), 0
+    for i in range(p["layers"]):
+        name, dilation = f"conv_layers.{i}", 2 ** (i % (p["layers"] // p["stacks"]))
+        past = F.pad(x, ((p["kernel_size"] - 1) * dilation, 0))
+        weight, bias = w(f"{name}.conv", G, R, p["kernel_size"])
+        a = F.conv1d(past, weight, bias, 1, 0, dilation)
+        a = a + F.conv1d(c, *w(f"{name}.conv1x1c", G, C, 1, bias=False))
+        z = torch.tanh(a[:, : G // 2]) * torch.sigmoid(a[:, G // 2 :])
+        skips = skips + F.conv1d(z, *w(f"{name}.conv1x1_skip", S, G // 2, 1))
+        x = (x + F.conv1d(z, *w(f"{name}.conv1x1_out", R, G // 2, 1))) * math.sqrt(0.5)
+    x = F.conv1d(F.relu(skips * math.sqrt(1 / p["layers"])), *w("last_conv_layers.1", S, S, 1))
+    return F.conv1d(F.relu(x), *w("last_conv_layers.3", p["out_channels"], S, 1))
+
+
+def write(folder, weights, params, name="checkpoint_step000000007.pth"):
+    (folder / "hparams.json").write_text(json.dumps(params))
+    whole = {"state_dict": weights.state, "optimizer": None, "global_step": 7, "global_epoch": 1}
+    torch.save(whole, folder / name)
+    np.save(folder / "stats.npy", np.stack([MEAN, SCALE]))
+    return folder
+
+
+def spoken():
+    """Levels before their gain, and a mel as they hear it."""
+    random = torch.Generator().manual_seed(5)
+    levels = 0.3 * torch.randn(2, FRAMES * HOP, generator=random)
+    mel = 2 * torch.rand(2, BANDS, FRAMES, generator=random) - 1
+    return levels, mel
+
+
+def written(folder, **changes):
+    """Write a model; give its parameters, in the domain of its gain."""
+    weights, params = Weights(), HPARAMS | changes
+    levels, mel = spoken()
+    before = F.pad(params["global_gain_scale"] * levels[:, :-1], (1, 0))[:, None]
+    expected = forward(weights, before, mel, params).transpose(1, 2)
+    write(folder, weights, params)
+    return expected
+
+
+def converted(folder):
+    found = read_foreign(folder)
+    mel = found.mel
+    model = WaveNet(found.settings, mel.n_mels, mel.hop_length, mel.log_floor)
+    load_state(model, found.state)
+    return found, model.eval()
+
+
+def ungained(parameters, components):
+    """Means and log scales of samples that are not multiplied by the gain."""
+    logits, means, scales = parameters.split(
+        [parameters.shape[-1] - 2 * components, components, components], dim=-1
+    )
+    return torch.cat([logits, means / GAIN, scales - math.log(GAIN)], dim=-1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("gates", [4, 8, 12])  # narrower than the residual, as wide, wider
+@pytest.mark.parametrize("kernel_size", [2, 3])
+def test_a_mixture_of_logistics_is_the_same(tmp_path, gates, kernel_size):
+    expected = written(tmp_path, gate_channels=gates, kernel_size=kernel_size)
+    levels, mel = spoken()
+
+    found, model = converted(tmp_path)
+    ours = model(levels, mel)
+
+    assert expected.std() > 0.1
+    torch.testing.assert_close(ours, ungained(expected, 2), rtol=0, atol=ATOL)
+    assert found.settings.head.log_scale_min == pytest.approx(-16 - math.log(GAIN))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_a_gaussian_is_the_same(tmp_path, outputs):
+    expected = written(tmp_path, output_distribution="Normal", out_channels=outputs)
+    levels, mel = spoken()
+
+    found, model = converted(tmp_path)
+
+    assert isinstance(found.settings.head, Gaussian)
+    ours = model(levels, mel)
+    torch.testing.assert_close(ours, ungained(expected, 1)[..., -2:], rtol=0, atol=ATOL)
+
+
+@torch.no_grad()
+def test_thirty_layers_keep_their_precision(tmp_path):
+    expected = written(tmp_path, layers=30, stacks=6)
+    levels, mel = spoken()
+
+    found, model = converted(tmp_path)
+
+    torch.testing.assert_close(model(levels, mel), ungained(expected, 2), rtol=0, atol=ATOL)
+    sizes = [v.abs().max() for k, v in found.state.items() if k.endswith("gate.weight")]
+    assert 2**-10 < min(sizes) < max(sizes) < 2**10
+
+
+def test_without_a_gain_the_head_is_theirs(tmp_path):
+    written(tmp_path, global_gain_scale=1.0)
+
+    found = read_foreign(tmp_path)
+
+    assert found.settings.head.log_scale_min == -16
+    assert not any("gain" in note for note in found.notes)
+
+
+@torch.no_grad()
+@pytest.mark.skipif(bool(available()), reason="without the native engine")
+def test_every_engine_runs_it(tmp_path):
+    written(tmp_path)
+    _, model = converted(tmp_path)
+    levels, mel = spoken()
+    expected = model(levels, mel)
+
+    weights = pack_wavenet(model)
+    for engine in (ReferenceEngine(weights), NativeEngine(weights)):
+        state = StreamState.zeros(engine.layout, 2)
+        ours = engine.parameters(state, mel, levels)
+        torch.testing.assert_close(ours, expected, rtol=0, atol=ATOL)
+
+
+def test_the_definition_of_its_mels_is_whole(tmp_path):
+    written(tmp_path)
+
+    mel = read_foreign(tmp_path).mel
+
+    assert (mel.grid, mel.log_base, mel.floor, mel.high_pass_hz) == ("centred", "10", 1e-10, 70)
+    assert (mel.f_min, mel.f_max, mel.pre_emphasis, mel.gain) == (125, 7600, 0, 1)
+    assert mel.mean == pytest.approx(MEAN) and mel.scale == pytest.approx(SCALE)
+
+
+def test_of_several_checkpoints_the_newest_average_is_read(tmp_path):
+    written(tmp_path)
+    first = tmp_path / "checkpoint_step000000007.pth"
+    for name in ("checkpoint_step000000010.pth", "checkpoint_step000000010_ema.pth"):
+        (tmp_path / name).write_bytes(first.read_bytes())
+
+    assert "weights of checkpoint_step000000010_ema.pth" in read_foreign(tmp_path).notes[0]
+    assert "weights of checkpoint_step000000007.pth" in read_foreign(first).notes[0]
+    assert wavenet_vocoder.recognise(tmp_path / "hparams.json")
+
+
+def test_without_statistics_it_says_how_to_write_them(tmp_path):
+    written(tmp_path)
+    (tmp_path / "stats.npy").unlink()
+
+    with pytest.raises(FormatError, match=r"scaler.mean_, scaler.scale_"):
+        read_foreign(tmp_path)
+
+
+def test_the_layout_of_2018_is_refused(tmp_path):
+    weights = Weights()
+    weights("upsample_conv.0", 1, 1, 3)
+    write(tmp_path, weights, HPARAMS)
+
+    with pytest.raises(FormatError, match="layout of 2018.*lws"):
+        read_foreign(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"upsample_conditional_features": True, "cin_pad": 2}, "stretching and smoothing"),
+        ({"input_type": "mulaw-quantize"}, "one-hot"),
+        ({"gin_channels": 16}, "speakers have no embedding"),
+        ({"output_distribution": "Normal"}, "out_channels is 6"),
+        ({"output_distribution": "Beta"}, "Logistic or Normal"),
+        ({"postprocess": ""}, "preprocess is"),
+        ({"layers": 7}, "multiples? of 2 stacks"),
+        ({"layers": 8}, "'conv_layers.6.conv.weight' is not there"),
+        ({"residual_channels": 5}, r"'first_conv.weight' is not there, or not \[5, 1\]"),
+        ({"layers": 4}, "ask for no weights conv_layers.4"),
+        ({"num_mels": 6}, "cin_channels is 5"),
+        ({"sample_rate": "16000"}, "sample_rate is '16000'"),
+        ({"name": "tacotron"}, "no checkpoint of a known program"),
+    ],
+)
+def test_what_cannot_be_held_is_refused_with_the_reason(tmp_path, change, message):
+    written(tmp_path)
+    (tmp_path / "hparams.json").write_text(json.dumps(HPARAMS | change))
+
+    with pytest.raises(FormatError, match=message):
+        read_foreign(tmp_path)

@@ -1,0 +1,163 @@
+"""Autoregressive WaveNets of r9y9's wavenet_vocoder, as its programs have written them since 2019.
+
+    *.json                        settings ("name": "wavenet_vocoder")
+    checkpoint_step*[_ema].pth    {"state_dict": weights, ...}
+    stats.h5 or stats.npy         mean and scale of each mel band, as ParallelWaveGAN writes them;
+                                  theirs are a pickle of scikit-learn's, which is not read
+
+What is not held, and why, is said by `_refuse_conditioning` and the checks in `read`.
+
+Source: wavenet_vocoder/{wavenet,modules,mixture}.py, audio.py and datasets/ of the repository.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from wavewn.audio.mel_presets import NOT_A_SPEC
+from wavewn.audio.mel_spec import MelSpec
+from wavewn.errors import FormatError
+from wavewn.formats.arguments import Arguments
+from wavewn.formats.found import Found
+from wavewn.formats.parallel_wavegan import FLOOR, STATS, read_statistics
+from wavewn.formats.plain import folded, read_json, read_tensors, state_at
+from wavewn.formats.wavenet_vocoder_weights import Network, translate
+
+LOOKS_FOR = 'wavenet_vocoder (checkpoint_*.pth beside a json of settings named "wavenet_vocoder")'
+NAME = "wavenet_vocoder"
+PRE_EMPHASIS = 0.85  # the only one that its audio.py knows
+STATISTICS = "numpy.save('stats.npy', [scaler.mean_, scaler.scale_])"
+
+
+def recognise(path: Path) -> bool:
+    """See `found.Family.recognise`."""
+    return _checkpoint(path) is not None and _settings(path) is not None
+
+
+def read(path: Path) -> Found:
+    """See `found.Family.read`."""
+    checkpoint, settings_path = _checkpoint(path), _settings(path)
+    if checkpoint is None or settings_path is None:
+        raise FormatError(f"{path}: expected {LOOKS_FOR}")
+    state = folded(state_at(read_tensors(checkpoint), checkpoint, ("state_dict",)), checkpoint)
+    if any(key.startswith("upsample_conv.") for key in state):
+        reason = NOT_A_SPEC["wavenet-vocoder-2018"]
+        raise FormatError(
+            f"{checkpoint}: is of the layout of 2018, whose mels no one has: {reason}"
+        )
+    values = Arguments(read_json(settings_path), settings_path)
+    _refuse_conditioning(values)
+    mel = _mel(values)
+    statistics = [checkpoint.parent / one for one in STATS if (checkpoint.parent / one).is_file()]
+    if not statistics:
+        raise FormatError(
+            f"{checkpoint.parent}: its network hears normalised mels, and {' or '.join(STATS)} is "
+            f"not there; write it from the scaler of the training: {STATISTICS}"
+        )
+    mean, scale = read_statistics(statistics[0], mel.n_mels)
+    mel = replace(mel, mean=mean, scale=scale)
+    network = _network(values, mel.n_mels)
+    settings, ours = translate(network, state, mel, checkpoint)
+    notes = [
+        f"weights of {checkpoint.name}, settings of {settings_path.name}",
+        f"mean and scale of the mels from {statistics[0].name}",
+        "the distribution of each sample is the same; the random numbers drawn from it are not",
+        "its high-pass is a filter of 255 taps, ours of second order: the lowest band may differ",
+    ]
+    if network.gain != 1:
+        notes.append(f"its gain of {network.gain:g} is in the weights: audio comes out as recorded")
+    return Found("WaveNet of wavenet_vocoder", settings, mel, ours, notes=notes)
+
+
+def _network(values: Arguments, bands: int) -> Network:
+    values.only(
+        "input_type",
+        "raw",
+        "a mu-law model hears classes, one-hot, where our input layer hears two numbers a sample",
+    )
+    stacks, layers = values.whole("stacks"), values.whole("layers")
+    if layers % stacks:
+        raise values.wrong("layers", layers, f"a multiple of {stacks} stacks")
+    gates = values.whole("gate_channels")
+    if gates % 2:
+        raise values.wrong("gate_channels", gates, "even numbers")
+    distribution, outputs = values.take("output_distribution"), values.whole("out_channels")
+    if distribution not in ("Logistic", "Normal"):
+        raise values.wrong("output_distribution", distribution, "Logistic or Normal")
+    if distribution == "Normal" and outputs not in (2, 3):
+        raise values.wrong("out_channels", outputs, "2 or 3 for Normal: one Gaussian, no mixture")
+    if distribution == "Logistic" and outputs % 3:
+        raise values.wrong("out_channels", outputs, "multiples of 3 for Logistic")
+    steps = [values.take(one) or "none" for one in ("preprocess", "postprocess")]
+    if steps not in (["none", "none"], ["preemphasis", "inv_preemphasis"]):
+        raise values.wrong("preprocess", steps, "none, or preemphasis and inv_preemphasis")
+    gain = values.number("global_gain_scale", 1.0)
+    return Network(
+        layers=layers,
+        stacks=stacks,
+        residual=values.whole("residual_channels"),
+        gates=gates,
+        skips=values.whole("skip_out_channels"),
+        kernel_size=values.whole("kernel_size"),
+        bands=bands,
+        outputs=outputs,
+        distribution=str(distribution),
+        log_scale_min=values.number("log_scale_min", -16.0),
+        gain=gain if gain > 0 else 1.0,
+        pre_emphasis=PRE_EMPHASIS if steps[0] == "preemphasis" else 0.0,
+    )
+
+
+def _refuse_conditioning(values: Arguments) -> None:
+    """Refuse what our condition network is not.
+
+    Theirs stretches mels by several rates and smooths after each over two of them and a row, so
+    that a sample hears five frames, and it truncates and repeats at the ends of the utterance.
+    Ours gives a sample two frames, and silence beyond the ends.
+    """
+    values.only(
+        "upsample_conditional_features",
+        False,
+        "its stretching and smoothing lets a sample hear five frames with weights of its own, and "
+        "repeats the first and the last frame; our upsamplings hear two frames and silence. Held "
+        "are models that hear repeated frames",
+    )
+    values.only("cin_pad", 0, "without upsampling no context is heard")
+    speakers = values.take("gin_channels", -1)
+    if speakers != -1:
+        raise values.wrong("gin_channels", speakers, "-1: its speakers have no embedding in files")
+
+
+def _mel(values: Arguments) -> MelSpec:
+    rate, n_fft = values.whole("sample_rate"), values.whole("fft_size")
+    values.only("window", "hann", "other windows give other mels")
+    bands, cutoff = values.whole("num_mels"), values.number("highpass_cutoff", 0.0)
+    values.only("cin_channels", bands, "the mel alone conditions its layers")
+    return MelSpec(
+        rate, n_fft, values.whole("hop_size"), values.whole("win_length"), bands,
+        values.number("fmin"), values.number("fmax", rate / 2), grid="centred", log_base="10",
+        floor=FLOOR, high_pass_hz=cutoff if cutoff > 0 else None,
+    )  # fmt: skip
+
+
+def _checkpoint(path: Path) -> Path | None:
+    """Choose the file of weights: the one that is named, else the newest, averaged if it may be."""
+    if path.suffix == ".pth" and path.is_file():
+        return path
+    folder, ranked = path if path.is_dir() else path.parent, []
+    for one in folder.glob("checkpoint_*.pth"):
+        steps = re.search(r"step(\d+)", one.stem)
+        ranked.append((int(steps[1]) if steps else 0, one.stem.endswith("_ema"), str(one)))
+    return Path(max(ranked)[2]) if ranked else None
+
+
+def _settings(path: Path) -> Path | None:
+    """Find the settings: the file that is named, else the first that says so."""
+    folder = path if path.is_dir() else path.parent
+    for one in [path] if path.suffix == ".json" else sorted(folder.glob("*.json")):
+        try:
+            if read_json(one).get("name") == NAME:
+                return one
+        except FormatError:
+            continue
+    return None
