@@ -19,7 +19,7 @@ FLOORS = [
     {"nn"},
     {"models", "losses"},
     {"data", "bundle", "formats"},
-    {"engine"},
+    {"engine", "source"},
     {"vocoder", "export"},
     {"wavewn"},  # the public names, which lead to any room below
     {"training", "evaluation", "studies", "doctor", "bench"},

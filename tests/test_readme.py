@@ -65,6 +65,7 @@ def test_all_verbs_are_shown():
     assert {words[0] for words in commands()} == {
         "quickstart",
         "prepare",
+        "convert",
         "train",
         "export",
         "synth",

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from wavewn.audio.mel import MelSpec, check_mel, mel_spectrogram, noise_levels, prepare_audio
-from wavewn.bundle import Bundle, load_bundle, load_checkpoint
+from wavewn.bundle import Bundle
 from wavewn.bundle.precisions import calibration_of
 from wavewn.engine.call import Engine
 from wavewn.engine.choice import ENGINES, PRECISIONS, make_engine
 from wavewn.engine.stream import Stream
 from wavewn.engine.weights import pack_wavenet
-from wavewn.errors import BundleError, EngineError, MelError, WavewnError
+from wavewn.errors import EngineError, MelError
 from wavewn.models.wavenet import WaveNet
-from wavewn.shipped import shipped
+from wavewn.source import open_source
 
 logger = logging.getLogger(__name__)
 
@@ -213,8 +213,9 @@ def load(
     """Load a vocoder.
 
     Args:
-        path_or_name: Folder of a bundle, a checkpoint of `wavewn train`, or the name of a shipped
-            bundle. What exists as a path is a path.
+        path_or_name: Folder of a bundle, a checkpoint of `wavewn train` or of a program that
+            `wavewn convert` knows (file or folder), or the name of a shipped bundle. What exists
+            as a path is a path.
         engine: As in `Vocoder`.
         precision: As in `Vocoder`.
         device: As in `Vocoder`.
@@ -224,14 +225,7 @@ def load(
         BundleError: Nothing is there, or it is broken or of another kind.
         EngineError: As in `Vocoder`.
     """
-    path = Path(path_or_name)
-    if not path.exists():
-        try:
-            path = shipped("pretrained", os.fspath(path_or_name))
-        except WavewnError as error:
-            raise BundleError(str(error)) from None
-    bundle = load_bundle(path) if path.is_dir() else load_checkpoint(path)
-    return Vocoder(bundle, engine, precision, device, threads)
+    return Vocoder(open_source(Path(path_or_name)), engine, precision, device, threads)
 
 
 def _tell_nobody(frames: int) -> None:

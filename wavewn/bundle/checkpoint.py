@@ -1,13 +1,15 @@
-"""Training checkpoints, read as if they were bundles."""
+"""Training checkpoints, read as if they were bundles, and written to start a training from."""
 
 import dataclasses
 import os
 import pickle
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.bundle.contents import (
@@ -82,6 +84,45 @@ def load_checkpoint(path: str | os.PathLike[str], weights: Literal["ema", "raw"]
     manifest = data.get("manifest") if isinstance(data, Mapping) else None
     named = manifest if isinstance(manifest, str) else ""
     return Bundle(model, spec, list(config["speakers"]), config, named)
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], bundle: Bundle, beside: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Write a checkpoint for `wavewn train --init_from`, whole or not at all.
+
+    Args:
+        path: Is replaced if it is there.
+        bundle: The model.
+        beside: State dicts of what else learned with it, by name, such as "discriminators".
+
+    Raises:
+        BundleError: It cannot be written.
+    """
+    path = Path(path)
+    weights = {
+        key: value.clone() for key, value in cast("nn.Module", bundle.model).state_dict().items()
+    }
+    others = {f"{name}.{key}": v for name, state in beside.items() for key, v in state.items()}
+    content = {
+        "state_dict": {f"model.{key}": value for key, value in weights.items()} | others,
+        "wavewn": {
+            "format": FORMAT,
+            "recipe": {"model": bundle.config["model"], "mel": bundle.config["mel"]},
+            "ema": weights,
+            "speakers": list(bundle.speakers),
+            "licence": bundle.config["licence"],
+            "step": 0,
+        },
+    }
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(f"{path}: the checkpoint cannot be written ({error})") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _read_pickle(path: Path) -> Any:

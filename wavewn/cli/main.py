@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import wavewn
 from wavewn.cli.bench import add_bench
+from wavewn.cli.convert import add_convert
 from wavewn.cli.doctor import add_doctor
 from wavewn.cli.evaluate import add_evaluate
 from wavewn.cli.export import add_export
@@ -28,6 +29,7 @@ VERBS = (
     add_train,
     add_prepare,
     add_export,
+    add_convert,
     add_synth,
     add_stream,
     add_inspect,
