@@ -76,7 +76,7 @@ def find_steady(model: Generator) -> Steady:
     frames = 1
     while run(frames) != (taken, lag):
         frames += 1
-    return Steady(frames, tuple((name, *shape) for name, shape in taken.items()), lag)
+    return Steady(frames, tuple((name, *shape) for name, shape in taken.items() if shape[0]), lag)
 
 
 def shortest(model: Generator) -> int:
