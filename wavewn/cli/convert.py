@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wavewn.cli.convert_out import FAMILIES, run_convert_out
 from wavewn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ def add_convert(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     verb.add_argument("source", type=Path, help="folder or file of the checkpoint")
     verb.add_argument("-o", "--out", type=Path, required=True, help="folder of the bundle")
+    verb.add_argument(
+        "--to", choices=FAMILIES, help="the way out: write a bundle as this program's files"
+    )
     verb.add_argument(
         "--calibrate",
         nargs="+",
@@ -51,6 +55,9 @@ def add_convert(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run_convert(args: argparse.Namespace) -> None:
     """Recognise, read, write, and say what was found."""
+    if args.to is not None:
+        run_convert_out(args)
+        return
     from wavewn.bundle import check_target, save_bundle
     from wavewn.bundle.checkpoint import save_checkpoint
     from wavewn.cli.export import find_recordings, measure_precisions, read_pieces
