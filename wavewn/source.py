@@ -1,5 +1,7 @@
 """What lies at a path: a bundle, a checkpoint of `wavewn train`, or one of another program."""
 
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 from wavewn.bundle import Bundle, load_bundle, load_checkpoint
@@ -7,6 +9,7 @@ from wavewn.bundle.contents import VERDICT, check_config, make_config, make_mode
 from wavewn.errors import BundleError, WavewnError
 from wavewn.formats.found import Found, find_family, read_foreign
 from wavewn.shipped import shipped
+from wavewn.torch_file import load_torch_file
 
 
 def open_source(path: Path) -> Bundle:
@@ -20,9 +23,20 @@ def open_source(path: Path) -> Bundle:
             path = shipped("pretrained", str(path))
         except WavewnError as error:
             raise BundleError(str(error)) from None
-    if find_family(path) is not None:
+    if find_family(path) is not None and not _ours(path):
         return as_bundle(read_foreign(path), path)
     return load_bundle(path) if path.is_dir() else load_checkpoint(path)
+
+
+def _ours(path: Path) -> bool:
+    """Tell whether a file beside another program's settings is a training checkpoint of wavewn."""
+    if not path.is_file() or path.suffix != ".ckpt":
+        return False
+    try:
+        content = load_torch_file(path)
+    except (pickle.UnpicklingError, ValueError):
+        return False
+    return isinstance(content, Mapping) and "wavewn" in content
 
 
 def as_bundle(found: Found, path: Path) -> Bundle:
@@ -41,7 +55,11 @@ def as_bundle(found: Found, path: Path) -> Bundle:
         found.mel,
         found.speakers,
         found.licence,
-        {"converted_from": found.family, "source": path.resolve().name, "notes": found.notes},
+        {
+            "converted_from": found.family,
+            "source": path.resolve().name,
+            "notes": "; ".join(found.notes),
+        },
         VERDICT,
         None,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavewn.cli.synth import AUDIO_SUFFIXES, MEL_SUFFIXES
-from wavewn.errors import DataError, MelError
+from wavewn.errors import BundleError, DataError, MelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Report = dict[str, Any]
 
 CHECKPOINT_SUFFIXES = (".ckpt", ".pkl", ".tar", "")
+FOREIGN = "checkpoint of another program"
 QUIET_DB = -70.0  # of the loudest frequency: above it there is content
 
 
@@ -70,12 +71,13 @@ def inspect_path(path: Path, model: "MelSpec | None", audio: Path | None) -> Rep
     Raises:
         WavewnError: Nothing is there, or it cannot be read as what its name says.
     """
-    from wavewn.bundle.foreign import describe_foreign, holds_mel, read_checkpoint
+    from wavewn.bundle.foreign import holds_mel, read_checkpoint
+    from wavewn.formats.found import find_family
 
     suffix = path.suffix.lower()
     if not path.exists() or path.is_dir() or path.name == "config.json":
         place = path.parent if path.name == "config.json" else path
-        return inspect_model(open_model(place), "bundle", model)
+        return inspect_model(open_model(place), FOREIGN if find_family(place) else "bundle", model)
     if audio is not None and suffix not in MEL_SUFFIXES:
         raise DataError(f"--audio goes with a mel file, {path} is none; leave it out")
     if suffix in AUDIO_SUFFIXES:
@@ -85,7 +87,7 @@ def inspect_path(path: Path, model: "MelSpec | None", audio: Path | None) -> Rep
         if isinstance(content, Mapping) and "wavewn" in content:
             return inspect_model(open_model(path), "training checkpoint", model)
         if suffix in CHECKPOINT_SUFFIXES or not holds_mel(content):
-            return describe_foreign(path, content)
+            return inspect_foreign(path, content, model)
     if suffix in MEL_SUFFIXES:
         return inspect_mel(path, model, audio)
     known = " ".join((*MEL_SUFFIXES, *AUDIO_SUFFIXES, ".ckpt"))
@@ -93,14 +95,23 @@ def inspect_path(path: Path, model: "MelSpec | None", audio: Path | None) -> Rep
 
 
 def open_model(place: str | Path) -> "Bundle":
-    """Read a bundle, a checkpoint, or a shipped bundle by its name."""
-    from wavewn.bundle import load_bundle, load_checkpoint
-    from wavewn.shipped import shipped
+    """Read a bundle, a checkpoint, whosever it is, or a shipped bundle by its name."""
+    from wavewn.source import open_source
 
-    path = Path(place)
-    if not path.exists():
-        path = shipped("pretrained", str(place))
-    return load_bundle(path) if path.is_dir() else load_checkpoint(path)
+    return open_source(Path(place))
+
+
+def inspect_foreign(path: Path, content: Any, model: "MelSpec | None") -> Report:
+    """Describe another program's checkpoint: as a model where we can read it, or its weights."""
+    from wavewn.bundle.foreign import describe_foreign
+    from wavewn.formats.found import find_family
+
+    if find_family(path) is not None:
+        try:
+            return inspect_model(open_model(path), FOREIGN, model)
+        except BundleError as error:
+            return {**describe_foreign(path, content), "not converted": str(error)}
+    return describe_foreign(path, content)
 
 
 def inspect_mel(path: Path, model: "MelSpec | None", audio: Path | None) -> Report:

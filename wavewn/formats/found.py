@@ -70,7 +70,9 @@ def families() -> tuple[Family, ...]:
 
 
 def find_family(path: Path) -> Family | None:
-    """Give the family that knows these files; None where they are nobody's."""
+    """Give the family that knows these files; None where they are nobody's, or not there."""
+    if not path.exists():
+        return None
     return next((family for family in families() if family.recognise(path)), None)
 
 

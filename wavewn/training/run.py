@@ -28,13 +28,13 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from wavewn.bundle import Bundle, load_bundle, load_checkpoint
+from wavewn.bundle import Bundle, load_checkpoint
 from wavewn.config import WaveNetConfig, model_config
 from wavewn.data.module import CropsModule
 from wavewn.errors import ConfigError, TrainingError
 from wavewn.lock import lock
 from wavewn.nn.weight_norm import load_state
-from wavewn.shipped import shipped
+from wavewn.source import open_source
 from wavewn.torch_file import load_torch_file
 from wavewn.training.adversarial import Adversarial
 from wavewn.training.callbacks import (
@@ -199,16 +199,13 @@ def start_from(module: VocoderModule, source: Path | str, folder: Path = Path())
 
 
 def read_weights(source: Path | str, folder: Path = Path()) -> Bundle:
-    """Read a bundle (a folder or a shipped name) or a checkpoint (a file).
+    """Read a bundle (a folder or a shipped name) or a checkpoint, whosever it is.
 
     Raises:
-        BundleError: It is broken.
-        WavewnError: There is nothing of that name.
+        BundleError: There is nothing of that name, or it is broken.
     """
     path = folder / source
-    if path.is_file():
-        return load_checkpoint(path)
-    return load_bundle(path if path.exists() else shipped("pretrained", str(source)))
+    return open_source(path if path.exists() else Path(source))
 
 
 def _find_checkpoint(last: Path, resume: Path | str | None) -> Path | None:
