@@ -247,7 +247,7 @@ ONE_PASS = {
     "wavegan": WAVEGAN,
     "wavegan-causal": replace(WAVEGAN, causal=True),
     "spectral": SpectralConfig(
-        channels=8, hidden_channels=8, dilations=(1, 2), look_ahead=3, n_fft=40
+        channels=8, hidden_channels=8, dilations=(1, 2), look_ahead=3, n_fft=40, levellings=1
     ),
 }
 
