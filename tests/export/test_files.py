@@ -172,7 +172,7 @@ def test_a_mel_of_another_log_is_what_the_file_says(make, tmp_path):
         n_mels=10,
         f_min=0,
         f_max=4000,
-        log_base=10,
+        log_base="10",
         mean=(-2.0,) * 10,
         scale=(1.5,) * 10,
     )
