@@ -29,6 +29,7 @@ from wavewn.audio.companding import pre_emphasis
 from wavewn.config import DiscriminatorsConfig
 from wavewn.errors import ShapeError
 from wavewn.nn.spectrum import spectrum
+from wavewn.nn.strided import strided_conv
 
 SLOPE = 0.1  # of every leaky rectifier
 FOLD = 8  # bins of a spectrogram that its first layer takes together
@@ -52,7 +53,8 @@ class Judgement(NamedTuple):
 class PhaseConv(nn.Conv2d):
     """A 2-D convolution of kernel [taps, 1], as published, that runs as a 1-D one.
 
-    Its input is [batch * period, channels, time / period]: the phases lie in the batch.
+    Its input is [batch * period, time / period, channels]: the phases lie in the batch. In bfloat16
+    on a CPU that is up to twice as fast as [batch, channels, time / period, period].
     """
 
     def __init__(self, in_channels: int, out_channels: int, taps: int, stride: int = 1) -> None:
@@ -61,8 +63,23 @@ class PhaseConv(nn.Conv2d):
         self.step, self.margin = stride, taps // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter [rows, in_channels, time]."""
-        return F.conv1d(x, self.weight[..., 0], self.bias, self.step, self.margin)
+        """Filter [rows, time, in_channels]."""
+        return strided_conv(x, self.weight[..., 0], self.bias, self.step, self.margin)
+
+
+class WaveConv(nn.Conv1d):
+    """A strided, grouped convolution; its zeros keep the number of rows but for the stride."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, taps: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        margin = taps // 2
+        super().__init__(in_channels, out_channels, taps, stride, margin, groups=groups)
+        self.step, self.margin = stride, margin
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter [batch, time, in_channels]."""
+        return strided_conv(x, self.weight, self.bias, self.step, self.margin, self.groups)
 
 
 class PeriodDiscriminator(nn.Module):
@@ -81,14 +98,8 @@ class PeriodDiscriminator(nn.Module):
         """Judge audio [batch, samples]; its end is reflected up to a whole period."""
         batch, samples = audio.shape
         x = F.pad(audio.unsqueeze(1), (0, -samples % self.period), mode="reflect")
-        x = x.reshape(batch, -1, self.period).transpose(1, 2).reshape(batch * self.period, 1, -1)
-        features = []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), SLOPE)
-            features.append(x)
-        x = self.conv_post(x)
-        features.append(x)
-        return Judgement(x.reshape(batch, -1), features)
+        x = x.reshape(batch, -1, self.period).transpose(1, 2).reshape(batch * self.period, -1, 1)
+        return _judged(self.convs, self.conv_post, x, batch)
 
 
 class ScaleDiscriminator(nn.Module):
@@ -99,26 +110,20 @@ class ScaleDiscriminator(nn.Module):
         first, second, third, wide = (min(channels * n, max_channels) for n in (4, 8, 16, 32))
         self.convs = nn.ModuleList(
             [
-                nn.Conv1d(1, first, 15, 1, padding=7),
-                nn.Conv1d(first, first, 41, 2, groups=4, padding=20),
-                nn.Conv1d(first, second, 41, 2, groups=16, padding=20),
-                nn.Conv1d(second, third, 41, 4, groups=16, padding=20),
-                nn.Conv1d(third, wide, 41, 4, groups=16, padding=20),
-                nn.Conv1d(wide, wide, 41, 1, groups=16, padding=20),
-                nn.Conv1d(wide, wide, 5, 1, padding=2),
+                WaveConv(1, first, 15),
+                WaveConv(first, first, 41, 2, groups=4),
+                WaveConv(first, second, 41, 2, groups=16),
+                WaveConv(second, third, 41, 4, groups=16),
+                WaveConv(third, wide, 41, 4, groups=16),
+                WaveConv(wide, wide, 41, 1, groups=16),
+                WaveConv(wide, wide, 5),
             ]
         )
-        self.conv_post = nn.Conv1d(wide, 1, 3, 1, padding=1)
+        self.conv_post = WaveConv(wide, 1, 3)
 
     def forward(self, audio: Tensor) -> Judgement:
         """Judge audio [batch, 1, samples]."""
-        x, features = audio, []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), SLOPE)
-            features.append(x)
-        x = self.conv_post(x)
-        features.append(x)
-        return Judgement(x.flatten(1), features)
+        return _judged(self.convs, self.conv_post, audio.transpose(1, 2), len(audio))
 
 
 class ResolutionDiscriminator(nn.Module):
@@ -248,3 +253,14 @@ class Discriminators(nn.Module):
         if audio.ndim != 2:
             raise ShapeError(f"audio must be [batch, samples], got {list(audio.shape)}")
         return [*self.mpd(audio), *self.msd(audio), *self.mrd(audio)]
+
+
+def _judged(convs: nn.ModuleList, conv_post: nn.Module, x: Tensor, batch: int) -> Judgement:
+    """Run rows [.., time, channels] through layers; features are [.., channels, time]."""
+    features = []
+    for conv in convs:
+        x = F.leaky_relu(conv(x), SLOPE)
+        features.append(x.transpose(1, 2))
+    x = conv_post(x)
+    features.append(x.transpose(1, 2))
+    return Judgement(x.reshape(batch, -1), features)

@@ -8,8 +8,8 @@ inference only: their weights are copies and no gradient reaches them.
 Where there is little to compute even the call into oneDNN takes longer than that; one product of
 matrices for each tap is quicker then.
 
-A transposed convolution is one product of matrices: the inputs times all taps, each stretch of
-`rate` taps then added where it belongs.
+A transposed convolution of a few rows is one product of matrices: the inputs times all taps, each
+stretch of `rate` taps then added where it belongs. For many rows the plain layer is quicker.
 """
 
 import torch
@@ -22,6 +22,7 @@ from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 TYPICAL_ROWS = 512  # oneDNN chooses the layout of a weight by the size of an input
 FEW_PRODUCTS = 8_000_000  # multiplications up to which a product for each tap is quicker
 FEW_CHANNELS = 16  # below which it never is
+MANY_ROWS = 256  # from which a transposed convolution is no longer made of products
 
 
 class PackedConv1d(PaddedConv1d):
@@ -89,6 +90,8 @@ class PackedUpsamplingConv1d(UpsamplingConv1d):
 
     def forward(self, x: Tensor, begin: int | None = None, rows: int | None = None) -> Tensor:  # type: ignore[override]
         """See `UpsamplingConv1d.forward`."""
+        if x.shape[2] >= MANY_ROWS:
+            return super().forward(innermost(x), begin, rows)
         begin = self.crop if begin is None else begin
         rows = x.shape[2] * self.rate if rows is None else rows
         x = x.to(self.weight.dtype).transpose(1, 2)
