@@ -88,7 +88,7 @@ def _mel(audio: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> M
             why = "they are a pickle" if key == "stats_path" else "its audio would be another"
             raise FormatError(f"{path}: audio.{key} is {audio[key]!r:.60}; {why}, so it is refused")
     name = audio.get("log_func", "np.log10")
-    if name not in BASES or not audio.get("do_amp_to_db_mel", True):
+    if name not in [*BASES] or not audio.get("do_amp_to_db_mel", True):
         raise FormatError(f"{path}: audio.log_func must be one of {[*BASES]}, got {name!r:.40}")
     mean, scale, floor = _range(audio, BASES[name][1], path)
     rate, n_fft = audio.get("sample_rate", 22050), audio.get("fft_size", 1024)
