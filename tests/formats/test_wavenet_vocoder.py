@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wavewn.bundle.contents import fresh_model
 from wavewn.config import Gaussian
 from wavewn.engine.native import NativeEngine, available
 from wavewn.engine.reference import ReferenceEngine
@@ -19,7 +20,6 @@ from wavewn.engine.weights import pack_wavenet
 from wavewn.errors import FormatError
 from wavewn.formats import wavenet_vocoder
 from wavewn.formats.found import read_foreign
-from wavewn.models.wavenet import WaveNet
 from wavewn.nn.weight_norm import load_state
 from wavewn.state import StreamState
 
@@ -35,6 +35,10 @@ HPARAMS = {
     "gate_channels": 8, "skip_out_channels": 3, "dropout": 0.0, "kernel_size": 3,
     "cin_channels": BANDS, "cin_pad": 0, "upsample_conditional_features": False,
     "gin_channels": -1, "n_speakers": 7, "exponential_moving_average": True,
+}  # fmt: skip
+SMOOTHED = {
+    "upsample_conditional_features": True, "cin_pad": 2, "upsample_net": "ConvInUpsampleNetwork",
+    "upsample_params": {"upsample_scales": [4, 2, 2]},
 }  # fmt: skip
 MEAN, SCALE = np.linspace(-3, -2, BANDS), np.linspace(0.5, 1.5, BANDS)
 
@@ -56,10 +60,29 @@ class Weights:
         return weight, self.state.get(f"{name}.bias")
 
 
+def upsampled(w, mel, p):
+    """The condition of each sample, [batch, bands, samples]."""
+    if not p["upsample_conditional_features"]:
+        return mel.repeat_interleave(HOP, 2)
+    pad, bands = p["cin_pad"], mel.shape[1]
+    weight = torch.randn(bands, bands, 2 * pad + 1, generator=w.random) / 3
+    w.state["upsample_net.conv_in.weight"] = weight  # without weight norm
+    c = F.conv1d(F.pad(mel, (pad, pad), "replicate"), weight)
+    for i, rate in enumerate(p["upsample_params"]["upsample_scales"]):
+        name = f"upsample_net.upsample.up_layers.{2 * i + 1}"
+        v = torch.rand(1, 1, 1, 2 * rate + 1, generator=w.random)
+        g = torch.rand(1, 1, 1, 1, generator=w.random) + 0.5
+        w.state |= {f"{name}.weight_g": g, f"{name}.weight_v": v}
+        taps = (g * v / v.norm())[:, :, 0]
+        c = c.repeat_interleave(rate, 2)
+        c = F.conv1d(c.reshape(-1, 1, c.shape[2]), taps, padding=rate).view(c.shape)
+    return c
+
+
 def forward(w, x, mel, p):
     """Parameters [batch, P, samples] given the samples before each: x [batch, 1, samples]."""
     R, G, S, C = (p[f"{n}_channels"] for n in ("residual", "gate", "skip_out", "cin"))
-    c = mel.repeat_interleave(HOP, 2)
+    c = upsampled(w, mel, p)
     x, skips = F.conv1d(x, *w("first_conv", R, 1, 1)), 0
     for i in range(p["layers"]):
         name, dilation = f"conv_layers.{i}", 2 ** (i % (p["layers"] // p["stacks"]))
@@ -102,8 +125,7 @@ def written(folder, **changes):
 
 def converted(folder):
     found = read_foreign(folder)
-    mel = found.mel
-    model = WaveNet(found.settings, mel.n_mels, mel.hop_length, mel.log_floor)
+    model = fresh_model(found.settings, found.mel)
     load_state(model, found.state)
     return found, model.eval()
 
@@ -142,6 +164,19 @@ def test_a_gaussian_is_the_same(tmp_path, outputs):
     assert isinstance(found.settings.head, Gaussian)
     ours = model(levels, mel)
     torch.testing.assert_close(ours, ungained(expected, 1)[..., -2:], rtol=0, atol=ATOL)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pad", [0, 2])
+def test_stretched_and_smoothed_mels_are_heard_the_same_to_the_very_ends(tmp_path, pad):
+    expected = written(tmp_path, **SMOOTHED | {"cin_pad": pad})
+    levels, mel = spoken()
+
+    found, model = converted(tmp_path)
+
+    assert found.settings.kind == "smoothed-wavenet"
+    torch.testing.assert_close(model(levels, mel), ungained(expected, 2), rtol=0, atol=ATOL)
+    assert not torch.allclose(model(levels, mel.flip(2)), ungained(expected, 2), atol=1e-2)
 
 
 @torch.no_grad()
@@ -221,7 +256,11 @@ def test_the_layout_of_2018_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"upsample_conditional_features": True, "cin_pad": 2}, "stretching and smoothing"),
+        ({"cin_pad": 2}, "cin_pad is 2"),
+        (SMOOTHED | {"upsample_net": "UpsampleNetwork"}, "upsample_net is 'UpsampleNetwork'"),
+        (SMOOTHED | {"upsample_params": {"upsample_scales": [4, 2]}}, "do not multiply to 16"),
+        (SMOOTHED | {"upsample_params": {}}, "upsample_scales is None"),
+        (SMOOTHED, "'upsample_net.conv_in.weight' is not there"),
         ({"input_type": "mulaw-quantize"}, "one-hot"),
         ({"gin_channels": 16}, "speakers have no embedding"),
         ({"output_distribution": "Normal"}, "out_channels is 6"),

@@ -30,6 +30,8 @@ def _model(settings: Mapping[str, Any]) -> str:
             f"WaveNet, {layers} layers, R={settings['residual_channels']}, "
             f"S={settings['skip_channels']}, head {settings['head']['kind']}"
         )
+    if settings["kind"] == "smoothed-wavenet":
+        return f"{_model(settings['network'])}, of stretched and smoothed mels"
     width = settings.get("channels", settings.get("residual_channels"))
     causal = ", causal" if settings.get("causal") else ""
     return f"{settings['kind']}, {width} channels{causal}; it makes all audio in one pass"

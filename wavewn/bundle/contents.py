@@ -15,6 +15,7 @@ from wavewn.config import (
     MelGANConfig,
     ModelConfig,
     ParallelWaveGANConfig,
+    SmoothedWaveNetConfig,
     SpectralConfig,
     WaveNetConfig,
     model_config,
@@ -155,6 +156,9 @@ def check_state(
     """Check names and shapes against a model without memory, so that no config can claim it."""
     if _least_layers(settings) > len(state):
         raise BundleError(f"{where}: has fewer tensors than the model has layers")
+    if isinstance(settings, SmoothedWaveNetConfig):
+        rows = (settings.network.kernel_size - 1) * sum(settings.dilations)
+        _check_memory(rows * settings.network.residual_channels, where)
     if isinstance(settings, WaveNetConfig):
         rows = (settings.kernel_size - 1) * sum(settings.dilations) + settings.longest_lag
         _check_memory(rows * settings.residual_channels, where)
@@ -186,6 +190,8 @@ def _least_layers(settings: ModelConfig) -> int:
     """Count layers that must be there, without making any: each has at least one tensor."""
     if isinstance(settings, WaveNetConfig):
         return settings.cycles * settings.layers_per_cycle
+    if isinstance(settings, SmoothedWaveNetConfig):
+        return settings.network.cycles * settings.network.layers_per_cycle
     if isinstance(settings, HiFiGANConfig):
         each = sum(len(dilations) for dilations in settings.resblock_dilations)
         return len(settings.upsample_rates) * (1 + each)

@@ -26,6 +26,7 @@ from wavewn.config.wavenet import (
     Gaussian,
     LogisticMixture,
     MuLaw,
+    SmoothedWaveNetConfig,
     WaveNetConfig,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "ModelConfig",
     "MuLaw",
     "ParallelWaveGANConfig",
+    "SmoothedWaveNetConfig",
     "SpectralConfig",
     "WaveNetConfig",
     "check_at_least",

@@ -12,18 +12,21 @@ from wavewn.config.generators import (
     ParallelWaveGANConfig,
     SpectralConfig,
 )
-from wavewn.config.wavenet import WaveNetConfig
+from wavewn.config.wavenet import SmoothedWaveNetConfig, WaveNetConfig
 from wavewn.errors import ConfigError
 
-ModelConfig = WaveNetConfig | HiFiGANConfig | MelGANConfig | ParallelWaveGANConfig | SpectralConfig
-GeneratorConfig = HiFiGANConfig | MelGANConfig | ParallelWaveGANConfig | SpectralConfig
-MODELS: dict[str, type] = {
+GeneratorConfig = (
+    HiFiGANConfig | MelGANConfig | ParallelWaveGANConfig | SpectralConfig | SmoothedWaveNetConfig
+)
+ModelConfig = WaveNetConfig | GeneratorConfig
+MODELS: dict[str, type] = {  # that are trained
     "wavenet": WaveNetConfig,
     "hifigan": HiFiGANConfig,
     "melgan": MelGANConfig,
     "parallel-wavegan": ParallelWaveGANConfig,
     "spectral": SpectralConfig,
 }
+RUNNABLE = MODELS | {"smoothed-wavenet": SmoothedWaveNetConfig}  # read from other programs
 
 
 def model_config(values: Mapping[str, Any]) -> ModelConfig:
@@ -35,9 +38,9 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
         ConfigError: The kind or a key is unknown, or a value is of the wrong type or impossible.
     """
     kind = values.get("kind")
-    if not isinstance(kind, str) or kind not in MODELS:
-        raise ConfigError(f"model.kind must be one of {', '.join(MODELS)}, got {kind!r}")
-    return _read_settings(MODELS[kind], values, "model")  # type: ignore[no-any-return]
+    if not isinstance(kind, str) or kind not in RUNNABLE:
+        raise ConfigError(f"model.kind must be one of {', '.join(RUNNABLE)}, got {kind!r}")
+    return _read_settings(RUNNABLE[kind], values, "model")  # type: ignore[no-any-return]
 
 
 def wavenet_config(values: Mapping[str, Any]) -> WaveNetConfig:

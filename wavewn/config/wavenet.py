@@ -1,5 +1,6 @@
 """Settings of WaveNet."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -159,3 +160,43 @@ class WaveNetConfig:
     def dilations(self) -> tuple[int, ...]:
         """Distance between two taps of each layer, in samples."""
         return tuple(2**i for i in range(self.layers_per_cycle)) * self.cycles
+
+
+@dataclass(frozen=True)
+class SmoothedWaveNetConfig:
+    """A WaveNet whose samples hear stretched and smoothed mels (models/smoothed_wavenet.py).
+
+    Attributes:
+        network: Sizes, head, pre-emphasis; its frames are samples, which it hears as they are.
+        condition_context: Mel frames that the first convolution sees on either side.
+        upsample_rates: Their product is the hop length of the mel.
+    """
+
+    network: WaveNetConfig
+    kind: Literal["smoothed-wavenet"] = field(default="smoothed-wavenet", kw_only=True)
+    condition_context: int = 2
+    upsample_rates: tuple[int, ...] = (4, 4, 4, 4)
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 0, "condition_context")
+        if not self.upsample_rates or min(self.upsample_rates) < 1:
+            raise ConfigError(
+                "SmoothedWaveNetConfig.upsample_rates must be whole numbers from 1 on, got "
+                f"{self.upsample_rates}"
+            )
+        condition, network = self.network.condition, self.network
+        if condition.look_ahead or network.prediction_order or network.speakers:
+            raise ConfigError(
+                "SmoothedWaveNetConfig.network must look ahead by no frame, predict nothing and "
+                "know one speaker: its frames are samples"
+            )
+
+    @property
+    def hop_length(self) -> int:
+        """Samples a frame."""
+        return math.prod(self.upsample_rates)
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """Distance between two taps of each layer, in samples."""
+        return self.network.dilations

@@ -8,19 +8,21 @@ reason. What is named runs, or raises.
 import importlib.util
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from wavewn.bundle.precisions import Calibration
-from wavewn.engine.call import Engine
+from wavewn.engine.call import Engine, WaveNetEngine
 from wavewn.engine.onepass import PRECISIONS as ONE_PASS_PRECISIONS
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.processor import CPUINFO, cpu_flags
 from wavewn.engine.reference import ReferenceEngine
-from wavewn.engine.weights import WaveNetWeights
+from wavewn.engine.smoothed import SmoothedEngine
+from wavewn.engine.weights import WaveNetWeights, pack_wavenet
 from wavewn.errors import EngineError
 from wavewn.models.generators import Generator
+from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 
 WAVENET_ENGINES = ("native", "reference")  # fastest first
 WAVENET_PRECISIONS = ("int8", "float16", "float32")  # fastest first
@@ -60,6 +62,12 @@ def make_engine(
     """
     if threads < 1:
         raise EngineError(f"threads must be at least 1, got {threads}")
+    if isinstance(model, SmoothedWaveNet):
+        packed = pack_wavenet(model.network)
+        core = make_engine(
+            packed, engine, precision, device=device, threads=threads, verdict=verdict
+        )
+        return SmoothedEngine(model, cast("WaveNetEngine", core), threads)
     if not isinstance(model, WaveNetWeights):
         kind = model.settings.kind
         _check_choice("engine", engine, ONE_PASS_ENGINES, kind, ENGINES)

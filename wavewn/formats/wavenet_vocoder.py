@@ -5,11 +5,13 @@
     stats.h5 or stats.npy         mean and scale of each mel band, as ParallelWaveGAN writes them;
                                   theirs are a pickle of scikit-learn's, which is not read
 
-What is not held, and why, is said by `_refuse_conditioning` and the checks in `read`.
+Mels are stretched and smoothed (models/smoothed_wavenet.py), or repeated. What is not held, and
+why, is said by the checks below.
 
 Source: wavenet_vocoder/{wavenet,modules,mixture}.py, audio.py and datasets/ of the repository.
 """
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -46,8 +48,10 @@ def read(path: Path) -> Found:
             f"{checkpoint}: is of the layout of 2018, whose mels no one has: {reason}"
         )
     values = Arguments(read_json(settings_path), settings_path)
-    _refuse_conditioning(values)
+    context, rates = _conditioning(values)
     mel = _mel(values)
+    if rates and math.prod(rates) != mel.hop_length:
+        raise FormatError(f"{settings_path}: upsample_scales do not multiply to {mel.hop_length}")
     statistics = [checkpoint.parent / one for one in STATS if (checkpoint.parent / one).is_file()]
     if not statistics:
         raise FormatError(
@@ -56,7 +60,7 @@ def read(path: Path) -> Found:
         )
     mean, scale = read_statistics(statistics[0], mel.n_mels)
     mel = replace(mel, mean=mean, scale=scale)
-    network = _network(values, mel.n_mels)
+    network = replace(_network(values, mel.n_mels), context=context, rates=rates)
     settings, ours = translate(network, state, mel, checkpoint)
     notes = [
         f"weights of {checkpoint.name}, settings of {settings_path.name}",
@@ -108,24 +112,24 @@ def _network(values: Arguments, bands: int) -> Network:
     )
 
 
-def _refuse_conditioning(values: Arguments) -> None:
-    """Refuse what our condition network is not.
-
-    Theirs stretches mels by several rates and smooths after each over two of them and a row, so
-    that a sample hears five frames, and it truncates and repeats at the ends of the utterance.
-    Ours gives a sample two frames, and silence beyond the ends.
-    """
-    values.only(
-        "upsample_conditional_features",
-        False,
-        "its stretching and smoothing lets a sample hear five frames with weights of its own, and "
-        "repeats the first and the last frame; our upsamplings hear two frames and silence. Held "
-        "are models that hear repeated frames",
-    )
-    values.only("cin_pad", 0, "without upsampling no context is heard")
+def _conditioning(values: Arguments) -> tuple[int, tuple[int, ...]]:
+    """Give the frames of context and the rates of the upsampling; none where mels are repeated."""
     speakers = values.take("gin_channels", -1)
     if speakers != -1:
         raise values.wrong("gin_channels", speakers, "-1: its speakers have no embedding in files")
+    if not values.switch("upsample_conditional_features", False):
+        values.only("cin_pad", 0, "without upsampling no context is heard")
+        return 0, ()
+    values.only("upsample_net", "ConvInUpsampleNetwork", "its programs make no other")
+    part = values.part("upsample_params", {})
+    rates = part.wholes("upsample_scales")
+    part.only("upsample_activation", "none", "our upsampling has no activations")
+    part.only("mode", "nearest", "our upsampling repeats rows")
+    part.only("freq_axis_kernel_size", 1, "our upsampling smooths along time alone")
+    part.close(("upsample_activation_params", "cin_pad", "cin_channels"))
+    if not rates:
+        raise values.wrong("upsample_scales", rates, "one rate or more")
+    return values.whole("cin_pad", 0, least=0), rates
 
 
 def _mel(values: Arguments) -> MelSpec:

@@ -7,6 +7,7 @@ The network is ours but for factors, which go into the weights, in float64:
   below it, so that no weight becomes tiny.
 - skips are summed times sqrt(1/L).
 - they learn audio times a gain, in which means and scales of the head lie; ours lie beside it.
+- a network with stretched and smoothed mels hears them sample by sample, as they are.
 - gates of another width than the residual: the narrower of them is filled up with zeros.
 """
 
@@ -18,7 +19,13 @@ import torch
 from torch import Tensor
 
 from wavewn.audio.mel_spec import MelSpec
-from wavewn.config import Condition, Gaussian, LogisticMixture, WaveNetConfig
+from wavewn.config import (
+    Condition,
+    Gaussian,
+    LogisticMixture,
+    SmoothedWaveNetConfig,
+    WaveNetConfig,
+)
 from wavewn.errors import FormatError
 from wavewn.models.heads import LINEAR_GAIN
 from wavewn.models.wavenet import MEL_SCALE
@@ -40,6 +47,8 @@ class Network:
     log_scale_min: float
     gain: float
     pre_emphasis: float
+    context: int = 0
+    rates: tuple[int, ...] = ()
 
 
 class _Source:
@@ -66,7 +75,7 @@ class _Source:
 
 def translate(
     network: Network, state: dict[str, Tensor], mel: MelSpec, path: Path
-) -> tuple[WaveNetConfig, dict[str, Tensor]]:
+) -> tuple[WaveNetConfig | SmoothedWaveNetConfig, dict[str, Tensor]]:
     """Give our settings, and our weights."""
     source, half = _Source(state, path), network.gates // 2
     R, S, width = network.residual, network.skips, max(network.residual, half)
@@ -100,11 +109,12 @@ def translate(
         ours[f"{name}.out.bias"] = torch.cat([*residual_bias, skip_bias])
         conditions += [_filled(one, width) for one in condition.chunk(2)]
         scale *= math.sqrt(0.5)
-    ours |= _heard(torch.cat(conditions), mel)
+    ours |= _heard(torch.cat(conditions), 0.0 if network.rates else mel.log_floor)
     for name, layer, rows in (("hidden", 1, S), ("output", 3, network.outputs)):
         ours[f"{name}.weight"] = source.take(f"last_conv_layers.{layer}.weight", rows, S)
         ours[f"{name}.bias"] = source.take(f"last_conv_layers.{layer}.bias", rows)
     head = _head(network, ours)
+    upsampling = _upsampling(network, source)
     source.close()
     settings = WaveNetConfig(
         residual_channels=width,
@@ -117,18 +127,37 @@ def translate(
         condition=Condition(2 * network.bands, 1, 1, 0, "nearest"),
         pre_emphasis=network.pre_emphasis,
     )
-    return settings, {key: value.float().contiguous() for key, value in ours.items()}
+    if network.rates:
+        ours = {f"network.{key}": value for key, value in ours.items()} | upsampling
+    plain = {key: value.float().contiguous() for key, value in ours.items()}
+    if not network.rates:
+        return settings, plain
+    return SmoothedWaveNetConfig(
+        settings, condition_context=network.context, upsample_rates=network.rates
+    ), plain
 
 
-def _heard(projection: Tensor, mel: MelSpec) -> dict[str, Tensor]:
-    """Let the layers hear the mel as it is: ours is shifted, scaled, and rectified.
+def _upsampling(network: Network, source: _Source) -> dict[str, Tensor]:
+    """Take the network that upsamples mels; its names are ours."""
+    bands, names = network.bands, "upsample_net.upsample.up_layers"
+    shapes: dict[str, tuple[int, ...]] = {}
+    if network.rates:
+        shapes["upsample_net.conv_in.weight"] = (bands, bands, 2 * network.context + 1)
+    for i, rate in enumerate(network.rates):
+        shapes[f"{names}.{2 * i + 1}.weight"] = (1, 1, 1, 2 * rate + 1)
+    return {name: source.take(name, *shape) for name, shape in shapes.items()}
+
+
+def _heard(projection: Tensor, floor: float) -> dict[str, Tensor]:
+    """Let the layers hear the mel as it is: ours is shifted by a floor, scaled, and rectified.
 
     What is rectified is the mel and its negative; their difference is the mel again.
     """
-    silence = torch.full((mel.n_mels,), mel.log_floor, dtype=torch.float64)
-    same = MEL_SCALE * torch.eye(mel.n_mels, dtype=torch.float64)
+    bands = projection.shape[1]
+    silence = torch.full((bands,), floor, dtype=torch.float64)
+    same = MEL_SCALE * torch.eye(bands, dtype=torch.float64)
     return {
-        "mel_silence": torch.tensor(mel.log_floor),
+        "mel_silence": torch.tensor(floor),
         "condition.convs.0.weight": torch.cat([same, -same])[..., None],
         "condition.convs.0.bias": torch.cat([silence, -silence]),
         "stack.condition.weight": torch.cat([projection, -projection], dim=1),

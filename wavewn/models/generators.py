@@ -15,12 +15,14 @@ from wavewn.config import (
     HiFiGANConfig,
     MelGANConfig,
     ParallelWaveGANConfig,
+    SmoothedWaveNetConfig,
     SpectralConfig,
 )
 from wavewn.errors import ConfigError
 from wavewn.models.hifigan import HiFiGAN
 from wavewn.models.melgan import MelGAN
 from wavewn.models.parallel_wavegan import ParallelWaveGAN
+from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 from wavewn.models.spectral import Spectral
 from wavewn.nn.flow import Flow, Rows
 
@@ -62,6 +64,7 @@ UPSAMPLING: dict[type, Callable[[Any, int], Generator]] = {
     HiFiGANConfig: HiFiGAN,
     MelGANConfig: MelGAN,
     ParallelWaveGANConfig: ParallelWaveGAN,
+    SmoothedWaveNetConfig: SmoothedWaveNet,
 }
 
 

@@ -1,0 +1,71 @@
+"""The engine of a `SmoothedWaveNet`: its condition network in torch, its network in WaveNet's.
+
+The stream is that of `OnePassEngine`: how many frames were heard, how far the condition lags, what
+it remembers. What its flow gives is no audio yet but the condition of each sample, and WaveNet's
+engine, whose hop is one sample here, goes on from there. Its state lies behind the flow's:
+
+    core.NAME    an entry of WaveNet's state
+
+The condition is computed frame by frame and row by row, so that audio depends neither on how it was
+pushed nor on the other streams, to the last bit.
+"""
+
+import torch
+from torch import Tensor
+
+from wavewn.engine.call import WaveNetEngine, check_temperature
+from wavewn.engine.onepass import OnePassEngine
+from wavewn.models.smoothed_wavenet import SmoothedWaveNet
+from wavewn.nn.flow import Flow, Rows
+from wavewn.state import StateLayout, StreamState
+
+
+class SmoothedEngine(OnePassEngine):
+    """Runs streams of one such model; see `wavewn.engine.call.Engine`.
+
+    Args:
+        model: Plain. It is copied.
+        core: Runs its `network`.
+        threads: That torch may use on the CPU during a call.
+    """
+
+    def __init__(self, model: SmoothedWaveNet, core: WaveNetEngine, threads: int = 1) -> None:
+        super().__init__(model, "float32", core.device, threads)
+        self.name, self.precision, self._core = core.name, core.precision, core
+        self._begin = self.layout.size
+        shapes = [(e.name, e.rows, e.channels) for e in self.layout.entries]
+        shapes += [(f"core.{e.name}", e.rows, e.channels) for e in core.layout.entries]
+        self.layout = StateLayout.of(shapes)
+
+    def _piece(
+        self, state: StreamState, mel: Tensor, heard: int, last: bool, temperature: float
+    ) -> Tensor:
+        """See `OnePassEngine`; NaN is found by the core, too."""
+        memory = self._memory(state)
+        rows = []
+        for row in range(state.batch):
+            own = {name: part[row : row + 1] for name, part in memory.items()}
+            rows.append(self._condition(own, mel[row : row + 1], heard, last))
+        core = StreamState(
+            self._core.layout,
+            state.buffer[:, self._begin :].contiguous(),
+            state.clock.clone(),
+            state.seed,
+            state.stream,
+        )
+        audio = self._core.generate(core, torch.cat(rows), temperature=temperature)
+        state.buffer[:, self._begin :] = core.buffer
+        return audio
+
+    def _condition(self, memory: dict[str, Tensor], mel: Tensor, heard: int, last: bool) -> Tensor:
+        """Give one row's condition of the samples that its frames determine, frame by frame."""
+        given = []
+        for frame in mel.split(1, dim=2):  # one without frames where the utterance ends
+            end = heard + frame.shape[2]
+            rows = Rows(self._laid(frame), self.n_mels, heard, end, last)
+            given.append(self._model.flow(Flow(memory), rows, None).whole.float())
+            heard = end
+        return torch.cat(given, dim=2)
+
+    def _check_temperature(self, temperature: float) -> None:
+        check_temperature(temperature)
