@@ -5,9 +5,13 @@ import torch
 
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.bundle import load_bundle, save_bundle
+from wavewn.bundle.precisions import calibration_of
+from wavewn.cli.export import measure_precisions
 from wavewn.config import Condition, LogisticMixture, SmoothedWaveNetConfig, WaveNetConfig
 from wavewn.engine.choice import make_engine
 from wavewn.engine.native import available
+from wavewn.engine.onepass import OnePassEngine
+from wavewn.engine.verdict import Piece
 from wavewn.errors import ConfigError, EngineError, StateError
 from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 from wavewn.state import StreamState
@@ -150,6 +154,29 @@ def test_settings_that_cannot_be_are_refused(condition, rates, message):
 
     with pytest.raises(ConfigError, match=message):
         SmoothedWaveNetConfig(network, upsample_rates=rates)
+
+
+def test_its_flow_is_not_taken_for_audio(model):
+    with pytest.raises(EngineError, match="gives no audio but 5 channels"):
+        OnePassEngine(model)
+
+
+@torch.no_grad()
+def test_its_precisions_are_judged_by_its_network(model, mel, tmp_path):
+    save_bundle(tmp_path / "voice", model, SPEC)
+    bundle = load_bundle(tmp_path / "voice")
+    random = torch.Generator().manual_seed(6)
+    pieces = [Piece(torch.rand(1, FRAMES * HOP, generator=random) - 0.5, row[None]) for row in mel]
+
+    verdict, calibration = measure_precisions(bundle, pieces)
+    save_bundle(tmp_path / "judged", model, SPEC, verdict=verdict, calibration=calibration)
+
+    assert set(verdict) == {"float32", "float16", "int8"}
+    judged = load_bundle(tmp_path / "judged")
+    found = calibration_of(judged.config)
+    assert found == calibration
+    if not available():
+        assert make_engine(model, "native", "int8", calibration=found).precision == "int8"
 
 
 def test_a_precision_that_it_lacks_is_refused(model):

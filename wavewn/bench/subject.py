@@ -19,6 +19,7 @@ from wavewn.config import Condition, WaveNetConfig
 from wavewn.engine.verdict import Piece, calibrate
 from wavewn.engine.weights import WaveNetWeights, pack_wavenet
 from wavewn.errors import ConfigError
+from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 from wavewn.models.wavenet import WaveNet
 from wavewn.vocoder import Vocoder
 
@@ -120,7 +121,10 @@ def subject_of(vocoder: Vocoder, name: str) -> Subject:
     Raises:
         ConfigError: It is no WaveNet.
     """
-    if not isinstance(vocoder.model, WaveNet):
-        raise ConfigError(f"{name} is no WaveNet, but {vocoder.model.settings.kind}; name another")
+    model = vocoder.model
+    if isinstance(model, SmoothedWaveNet):  # without its condition network: below a hundredth
+        model = model.network
+    if not isinstance(model, WaveNet):
+        raise ConfigError(f"{name} is no WaveNet, but {model.settings.kind}; name another")
     calibration = calibration_of(vocoder.config)
-    return Subject(name, pack_wavenet(vocoder.model), vocoder.sample_rate, False, calibration)
+    return Subject(name, pack_wavenet(model), vocoder.sample_rate, False, calibration)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wavewn.config import ModelConfig, WaveNetConfig
+from wavewn.config import ModelConfig, SmoothedWaveNetConfig, WaveNetConfig
 from wavewn.errors import BundleError, ConfigError
 
 CALIBRATION = "calibration"  # its key under `statistics`
@@ -100,6 +100,8 @@ def check_precisions(config: Mapping[str, Any], settings: ModelConfig, where: st
         if config["verdict"].get("int8", {}).get("usable"):
             raise BundleError(f"{where}: int8 is called usable, but there is no calibration of it")
         return
+    if isinstance(settings, SmoothedWaveNetConfig):
+        settings = settings.network
     if not isinstance(settings, WaveNetConfig):
         raise BundleError(
             f"{where}: statistics.{CALIBRATION} is for int8, which {settings.kind} does not run in"

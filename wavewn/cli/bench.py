@@ -125,6 +125,7 @@ def subjects(args: argparse.Namespace) -> "Iterable[Course]":
     import wavewn
     from wavewn.bench.generators import MEL_OF, generator_subject_of, make_generator_subject
     from wavewn.bench.subject import make_subject, subject_of
+    from wavewn.models.smoothed_wavenet import SmoothedWaveNet
     from wavewn.models.wavenet import WaveNet
 
     named = args.models or ([args.model] if args.model else [])
@@ -133,7 +134,7 @@ def subjects(args: argparse.Namespace) -> "Iterable[Course]":
             yield make_generator_subject(name)
             continue
         vocoder = wavewn.load(name)
-        wavenet = isinstance(vocoder.model, WaveNet)
+        wavenet = isinstance(vocoder.model, WaveNet | SmoothedWaveNet)
         yield subject_of(vocoder, name) if wavenet else generator_subject_of(vocoder, name)
     if not named:
         yield from (make_subject(shape, args.upsampling) for shape in args.shape or ["M"])

@@ -161,12 +161,17 @@ def measure_precisions(
 ) -> "tuple[dict[str, dict[str, Any]], Calibration | None]":
     """Judge the precisions that models of this kind run in; int8 comes with its calibration."""
     from wavewn.engine.onepass_verdict import measure_bfloat16
-    from wavewn.engine.verdict import measure
+    from wavewn.engine.verdict import Piece, measure
+    from wavewn.models.smoothed_wavenet import SmoothedWaveNet
     from wavewn.models.wavenet import WaveNet
 
-    if isinstance(bundle.model, WaveNet):
-        return measure(bundle.model, pieces)
-    return measure_bfloat16(bundle.model, [piece.mel for piece in pieces]), None
+    model = bundle.model
+    if isinstance(model, SmoothedWaveNet):  # its network's frames are samples
+        parts = [Piece(one.audio, model.condition(one.mel)) for one in pieces]
+        return measure(model.network, parts)
+    if isinstance(model, WaveNet):
+        return measure(model, pieces)
+    return measure_bfloat16(model, [piece.mel for piece in pieces]), None
 
 
 def read_pieces(recordings: "Sequence[Utterance]", bundle: "Bundle") -> "list[Piece]":

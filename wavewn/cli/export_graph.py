@@ -34,6 +34,7 @@ def run_graph_export(args: argparse.Namespace) -> None:
     """Read, fold, trace, compare, write, and say what lies there now."""
     from wavewn.bundle import load_bundle, load_checkpoint
     from wavewn.export import export_stream, export_whole
+    from wavewn.models.smoothed_wavenet import SmoothedWaveNet
     from wavewn.models.wavenet import WaveNet
 
     for name, value in (("calibrate", args.calibrate), ("licence", args.licence)):
@@ -50,7 +51,7 @@ def run_graph_export(args: argparse.Namespace) -> None:
     else:
         bundle = load_checkpoint(args.checkpoint, args.weights)
     model = bundle.model
-    if isinstance(model, WaveNet):
+    if isinstance(model, WaveNet | SmoothedWaveNet):
         raise ConfigError(
             f"{args.checkpoint} is a WaveNet, which makes one sample after another; graphs are of "
             "models that make them all in one pass"

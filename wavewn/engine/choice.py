@@ -65,7 +65,13 @@ def make_engine(
     if isinstance(model, SmoothedWaveNet):
         packed = pack_wavenet(model.network)
         core = make_engine(
-            packed, engine, precision, device=device, threads=threads, verdict=verdict
+            packed,
+            engine,
+            precision,
+            device=device,
+            threads=threads,
+            verdict=verdict,
+            calibration=calibration,
         )
         return SmoothedEngine(model, cast("WaveNetEngine", core), threads)
     if not isinstance(model, WaveNetWeights):

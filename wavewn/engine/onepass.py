@@ -65,6 +65,7 @@ class OnePassEngine:
     name = "onepass"
     speakers = 0
     silent_end = False
+    gives_audio = True  # else what the flow gives is for another engine
 
     def __init__(
         self,
@@ -251,7 +252,10 @@ class OnePassEngine:
             frames += 1
             samples = frames * self.hop_length
             mel, noise = Rows(None, self.n_mels, 0, frames, False), Rows(None, 1, 0, samples, False)
-            end = self._count(Flow(), mel, noise).end
+            given = self._count(Flow(), mel, noise)
+            end = given.end
+        if self.gives_audio and given.channels != 1:
+            raise EngineError(f"this flow gives no audio but {given.channels} channels")
         return frames, frames * self.hop_length - end
 
     def _check_temperature(self, temperature: float) -> None:

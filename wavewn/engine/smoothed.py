@@ -29,6 +29,8 @@ class SmoothedEngine(OnePassEngine):
         threads: That torch may use on the CPU during a call.
     """
 
+    gives_audio = False
+
     def __init__(self, model: SmoothedWaveNet, core: WaveNetEngine, threads: int = 1) -> None:
         super().__init__(model, "float32", core.device, threads)
         self.name, self.precision, self._core = core.name, core.precision, core

@@ -45,6 +45,10 @@ class SmoothedWaveNet(nn.Module):
         rows: Rows = self.upsample_net(run, mel)
         return rows
 
+    def condition(self, mel: Tensor) -> Tensor:
+        """Give [batch, bands, frames * hop_length] of [batch, bands, frames]: `network`'s mel."""
+        return self.flow(Flow(), mel_rows(mel, self.n_mels)).whole
+
     def forward(self, levels: Tensor, mel: Tensor) -> Tensor:
         """Teacher-forced parameters of every sample, given the true ones before it.
 
@@ -58,6 +62,5 @@ class SmoothedWaveNet(nn.Module):
         Raises:
             ShapeError: Samples and frames do not fit together.
         """
-        condition = self.flow(Flow(), mel_rows(mel, self.n_mels)).whole
-        parameters: Tensor = self.network(levels, condition)
+        parameters: Tensor = self.network(levels, self.condition(mel))
         return parameters
