@@ -5,6 +5,7 @@ holds as soon as somebody writes them out, so what they stand for is counted fir
 which the loader itself writes out, are refused.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class _TaglessLoader(_Loader):
 
 
 _TaglessLoader.add_multi_constructor("", _TaglessLoader.under_tag)  # whatever no YAML knows
+_TaglessLoader.add_implicit_resolver(  # 1e-5, a text in PyYAML's YAML and a number in all others
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    "-+0123456789",
+)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -131,6 +131,15 @@ def test_the_usual_settings_give_the_preset_of_the_family(program, name, tmp_pat
     assert dataclasses.replace(mel, **same) == spec
 
 
+def test_a_number_without_a_point_is_a_number(tmp_path, files):
+    files.speechbrain(tmp_path, files.Network(), mel_fmax=7600)
+    text = (tmp_path / "hyperparams.yaml").read_text()
+    (tmp_path / "hyperparams.yaml").write_text(text.replace("mel_fmax: 7600", "mel_fmax: 76e2"))
+
+    assert "76e2" in (tmp_path / "hyperparams.yaml").read_text()
+    assert read_foreign(tmp_path).mel.f_max == 7600
+
+
 LEVELS = {
     "symmetric": {},
     "from zero": {"symmetric_norm": False},
