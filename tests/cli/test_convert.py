@@ -148,3 +148,16 @@ def test_inspect_reads_other_programs_models_too(source, judges, capsys):
         assert "checkpoint of another program, hifigan" in told
         assert "converted_from: HiFi-GAN of jik876" in told
     assert main(["inspect", str(source / "do_00000020")]) == 2
+
+
+def test_precisions_are_measured_on_recordings(source, tmp_path, capsys):
+    speech = tmp_path / "speech"
+    speech.mkdir()
+    for number in range(3):
+        wavewn.write_audio(speech / f"{number}.wav", torch.randn(8000) * 0.1, 16000)
+    command = ["convert", str(source), "-o", str(tmp_path / "voice"), "--dtype", "float16"]
+
+    assert main([*command, "--calibrate", str(speech)]) == 0
+
+    assert {"float32", "bfloat16"} <= set(wavewn.load(tmp_path / "voice").config["verdict"])
+    assert "usable in float32" in capsys.readouterr().out

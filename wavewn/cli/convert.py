@@ -22,8 +22,8 @@ def add_convert(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "convert",
         help="make a bundle of another program's checkpoint",
         description="Recognise a checkpoint of another program by its files (HiFi-GAN and its kin "
-        "in SpeechBrain, NeMo, Coqui and transformers, the vocoders of ParallelWaveGAN), and write "
-        "a bundle that gives the same waveform. Discriminators go into a training checkpoint "
+        "in SpeechBrain, NeMo, Coqui and transformers, the vocoders of ParallelWaveGAN, "
+        "wavenet_vocoder), and write a bundle that gives the same waveform. Discriminators go into a training checkpoint "
         "beside it. Nothing in the files is executed.",
     )
     verb.add_argument("source", type=Path, help="folder or file of the checkpoint")
@@ -76,6 +76,10 @@ def run_convert(args: argparse.Namespace) -> None:
     verdict, calibration = bundle.config["verdict"], None
     recordings, _ = find_recordings(args.calibrate or (), bundle)
     if recordings:
+        if args.dtype == "float16":
+            for parameter in bundle.model.parameters():
+                if parameter.dim() > 1:  # measured as it will be stored
+                    parameter.data = parameter.data.half().float()
         verdict, calibration = measure_precisions(bundle, read_pieces(recordings, bundle))
     report(args.source, found, bundle)
     save_bundle(
