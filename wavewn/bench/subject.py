@@ -122,7 +122,7 @@ def subject_of(vocoder: Vocoder, name: str) -> Subject:
         ConfigError: It is no WaveNet.
     """
     model = vocoder.model
-    if isinstance(model, SmoothedWaveNet):  # without its condition network: below a hundredth
+    if isinstance(model, SmoothedWaveNet):  # without its condition network: some hundredths
         model = model.network
     if not isinstance(model, WaveNet):
         raise ConfigError(f"{name} is no WaveNet, but {model.settings.kind}; name another")

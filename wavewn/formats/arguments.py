@@ -10,6 +10,7 @@ from typing import Any
 from wavewn.errors import FormatError
 
 LARGEST = 1 << 31  # no honest number of anything is larger
+LONGEST = 64  # nor any list longer
 
 
 class Arguments:
@@ -46,8 +47,9 @@ class Arguments:
     def wholes(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """Give a list of whole numbers from 1 on."""
         value = self._values.pop(name, default)
-        if not isinstance(value, (list, tuple)) or not all(_is_whole(v) and v > 0 for v in value):
-            raise self.wrong(name, value, "a list of whole numbers from 1 on")
+        listed = isinstance(value, (list, tuple)) and len(value) <= LONGEST
+        if not listed or not all(_is_whole(v) and v > 0 for v in value):
+            raise self.wrong(name, value, f"at most {LONGEST} whole numbers from 1 on")
         return tuple(value)
 
     def switch(self, name: str, default: bool) -> bool:

@@ -62,7 +62,7 @@ def read(path: Path) -> Found:
     kind = str(config.get("generator_type", "ParallelWaveGANGenerator"))
     if kind not in READERS:
         raise FormatError(
-            f"{folder / CONFIG}: generator_type is {kind}; wavewn can hold {', '.join(READERS)}"
+            f"{folder / CONFIG}: generator_type is {kind:.60}; wavewn can hold {', '.join(READERS)}"
         )
     bands = values.whole("num_mels")
     arguments = Arguments(_spelt(config.get("generator_params")), folder / CONFIG, kind)
@@ -217,7 +217,7 @@ def _melgan(values: Arguments, bands: int) -> tuple[Upsampled, bool]:
     values.only("use_final_nonlinear_activation", True, "our model ends in tanh")
     values.only("pad_params", {}, "no padding of theirs takes any")
     padding = values.take("pad", "ReflectionPad1d")
-    if padding not in PADDINGS:
+    if not isinstance(padding, str) or padding not in PADDINGS:
         raise values.wrong("pad", padding, " or ".join(PADDINGS))
     settings = MelGANConfig(
         channels=values.whole("channels", 512),

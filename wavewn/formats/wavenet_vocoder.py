@@ -66,8 +66,9 @@ def read(path: Path) -> Found:
         f"weights of {checkpoint.name}, settings of {settings_path.name}",
         f"mean and scale of the mels from {statistics[0].name}",
         "the distribution of each sample is the same; the random numbers drawn from it are not",
-        "its high-pass is a filter of 255 taps, ours of second order: the lowest band may differ",
     ]
+    if mel.high_pass_hz:
+        notes.append("its high-pass has 255 taps, ours is another: the lowest band may differ")
     if network.gain != 1:
         notes.append(f"its gain of {network.gain:g} is in the weights: audio comes out as recorded")
     return Found("WaveNet of wavenet_vocoder", settings, mel, ours, notes=notes)
