@@ -23,8 +23,8 @@ def add_convert(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="make a bundle of another program's checkpoint",
         description="Recognise a checkpoint of another program by its files (HiFi-GAN and its kin "
         "in SpeechBrain, NeMo, Coqui and transformers, the vocoders of ParallelWaveGAN, "
-        "wavenet_vocoder), and write a bundle that gives the same waveform. Discriminators go into a training checkpoint "
-        "beside it. Nothing in the files is executed.",
+        "wavenet_vocoder), and write a bundle that gives the same waveform. Discriminators go into "
+        "a training checkpoint beside it. Nothing in the files is executed.",
     )
     verb.add_argument("source", type=Path, help="folder or file of the checkpoint")
     verb.add_argument("-o", "--out", type=Path, required=True, help="folder of the bundle")
