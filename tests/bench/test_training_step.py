@@ -14,9 +14,9 @@ measured. Tried and left out for gaining less than a tenth: the whole stack in t
 cache (0.96 to 0.89 s), the taps as two products, cross entropy with one pass less, a hand-written
 gradient of the gate.
 
-2026-11-22, same machine, kept busy: "recipe" (those sizes) plain 2.54 s, ours 0.95 s, 2.7 times; "M",
-the shape of nv-wavenet at 2 x 8000, plain 1.83 s, ours 0.83 s, 2.2 times, where the aim is 4. The
-multiplications of a step of M, 42 billion, alone take 0.38 s in bfloat16 here.
+2026-11-22, same machine, kept busy: "recipe" (those sizes) plain 2.54 s, ours 0.95 s, 2.7 times;
+"M", the shape of nv-wavenet at 2 x 8000, plain 1.83 s, ours 0.83 s, 2.2 times, where the aim is 4.
+The multiplications of a step of M, 42 billion, alone take 0.38 s in bfloat16 here.
 
 The time of a step depends on the memory allocator: glibc gives large blocks back to the system
 after each use and the kernel clears them anew. `keep_memory` asks it to keep them, as in a
