@@ -42,12 +42,15 @@ class SmoothedEngine(OnePassEngine):
     def _piece(
         self, state: StreamState, mel: Tensor, heard: int, last: bool, temperature: float
     ) -> Tensor:
-        """See `OnePassEngine`; NaN is found by the core, too."""
+        """See `OnePassEngine`."""
         memory = self._memory(state)
         rows = []
         for row in range(state.batch):
             own = {name: part[row : row + 1] for name, part in memory.items()}
             rows.append(self._condition(own, mel[row : row + 1], heard, last))
+        condition = torch.cat(rows)
+        if not bool(condition.isfinite().all()):
+            return condition.sum(dim=1)  # as audio; the caller names the row and the sample
         core = StreamState(
             self._core.layout,
             state.buffer[:, self._begin :].contiguous(),
@@ -55,7 +58,7 @@ class SmoothedEngine(OnePassEngine):
             state.seed,
             state.stream,
         )
-        audio = self._core.generate(core, torch.cat(rows), temperature=temperature)
+        audio = self._core.generate(core, condition, temperature=temperature)
         state.buffer[:, self._begin :] = core.buffer
         return audio
 
