@@ -6,7 +6,8 @@ The network is ours but for factors, which go into the weights, in float64:
   plain sum: gates hear s_l y, and what is added to y is W_out z / s_l. The s begin above 1 and end
   below it, so that no weight becomes tiny.
 - skips are summed times sqrt(1/L).
-- they learn audio times a gain, in which means and scales of the head lie; ours lie beside it.
+- they learn audio times a gain, in which means and scales of the head lie; ours lie beside it. A
+  drawn sample is held to 1 before the gain is taken out there, and after it here.
 - a network with stretched and smoothed mels hears them sample by sample, as they are.
 - gates of another width than the residual: the narrower of them is filled up with zeros.
 """
