@@ -70,7 +70,7 @@ def test_contenders_take_turns_in_another_order_each_round(clock, small):
 
 def test_one_slow_round_moves_the_spread_and_not_the_figure(clock, small):
     contender = Clocked("one", 0.5, clock)
-    frames = race.frames_for(contender.run, 1.0, 1000)
+    frames = race.frames_for(contender.run, 1.0, 1, 1000)
     clock.factors = [1, 1, 1, 10, 1]  # two of them while it warms up
 
     (result,) = race.race(small, [contender], seconds=1.0, rounds=3)

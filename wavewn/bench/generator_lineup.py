@@ -24,8 +24,6 @@ from wavewn.errors import ConfigError, EngineError
 
 logger = logging.getLogger(__name__)
 
-FEWEST_FRAMES = 32  # that a graph is asked for
-
 
 class EagerContender:
     """The published network in float32, in one piece from silence in each run.
@@ -93,7 +91,6 @@ class OnnxContender:
 
     def run(self, frames: int) -> None:
         """See `Contender.run`."""
-        frames = max(frames, FEWEST_FRAMES)
         if self._mel.shape[2] != frames:
             self._mel = self._subject.mel(1, frames)
         feeds = {"mel": self._mel.numpy()}

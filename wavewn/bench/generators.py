@@ -34,6 +34,7 @@ MEL_OF = {
     "spectral": "wavewn-16k",
 }
 LONGEST_S = 5.0  # of a run: a sentence, as vocoders are quoted
+FEWEST_FRAMES = 32  # of a run, likewise: graphs have a shortest mel
 RANGE = 8.0  # nats above silence that the mels reach
 ROWS, WIDTH = 4096, 128  # of the product whose speed is the bound
 SECONDS = 0.05  # of its measurement
@@ -47,6 +48,9 @@ class GeneratorSubject:
         shape: The preset's name, or where the user's model lies.
         model: Plain.
         spec: Its mels.
+        upsampling: See `race.Course`, as the following.
+        fixed: Likewise.
+        fewest_frames: Likewise.
     """
 
     shape: str
@@ -54,6 +58,7 @@ class GeneratorSubject:
     spec: MelSpec
     upsampling: str = "-"
     fixed: bool = False
+    fewest_frames: int = FEWEST_FRAMES
 
     @property
     def sample_rate(self) -> int:

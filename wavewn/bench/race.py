@@ -32,7 +32,8 @@ class Course(Protocol):
         sample_rate: In Hz.
         hop_length: Samples a frame.
         fixed: Whether it has no rate of its own, and is quoted at 24 kHz, too.
-        most_frames: Of a run.
+        fewest_frames: Of a run.
+        most_frames: Likewise.
     """
 
     @property
@@ -53,6 +54,10 @@ class Course(Protocol):
 
     @property
     def fixed(self) -> bool:
+        """See above."""
+
+    @property
+    def fewest_frames(self) -> int:
         """See above."""
 
     @property
@@ -178,7 +183,7 @@ def race(
     Args:
         subject: What they run.
         contenders: At least one.
-        seconds: Of one run of one contender, about; a run has one frame at least.
+        seconds: Of one run of one contender, about; a run has the fewest frames at least.
         rounds: Runs of each that count.
 
     Returns:
@@ -189,7 +194,8 @@ def race(
     rates: list[list[float]] = [[] for _ in contenders]
     bounds: list[list[float]] = [[] for _ in contenders]
     try:
-        frames = [frames_for(one.run, seconds, subject.most_frames) for one in contenders]
+        limits = subject.fewest_frames, subject.most_frames
+        frames = [frames_for(one.run, seconds, *limits) for one in contenders]
         for turn in range(rounds):
             for place in range(len(contenders)):
                 i = (turn + place) % len(contenders)
@@ -231,13 +237,13 @@ def make_result(
     )
 
 
-def frames_for(run: Callable[[int], None], seconds: float, most: int) -> int:
-    """Warm something up and find for how many frames, `most` at most, it takes so many seconds."""
-    run(1)  # compiles, packs, allocates
-    frames = 1
+def frames_for(run: Callable[[int], None], seconds: float, fewest: int, most: int) -> int:
+    """Warm something up and find for how many frames it takes about so many seconds."""
+    run(fewest)  # compiles, packs, allocates
+    frames = fewest
     while (took_s := seconds_of(run, frames)) < seconds / 4 and frames < most:
         frames = min(4 * frames, most)
-    return max(1, min(round(frames * seconds / took_s), most))
+    return max(fewest, min(round(frames * seconds / took_s), most))
 
 
 def seconds_of(run: Callable[[int], None], frames: int) -> float:

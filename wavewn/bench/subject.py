@@ -53,6 +53,7 @@ class Subject:
         sample_rate: In Hz.
         fixed: Whether it is one of `SHAPES`, which are quoted at 24 kHz, too.
         calibration: What int8 needs, or None.
+        fewest_frames: Of a run.
     """
 
     shape: str
@@ -60,6 +61,7 @@ class Subject:
     sample_rate: int
     fixed: bool
     calibration: Calibration | None
+    fewest_frames: int = 1
 
     @property
     def upsampling(self) -> str:
