@@ -231,6 +231,11 @@ class SpectralConfig:
         names = ("channels", "hidden_channels", "kernel_size", "subframes", "n_fft")
         check_at_least(self, 1, *names)
         check_at_least(self, 0, "look_ahead", "levellings")
+        if self.levellings > 16:
+            raise ConfigError(
+                f"SpectralConfig.levellings is {self.levellings}: from the fifth on nothing is "
+                "gained, and more than 16 are refused"
+            )
         if not self.dilations or min(self.dilations) < 1:
             raise ConfigError(
                 f"SpectralConfig.dilations must be numbers from 1 on, got {self.dilations}"
