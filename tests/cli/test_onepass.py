@@ -139,9 +139,3 @@ def test_inspect_and_evaluate_know_it(bundle, voice, corpus, tmp_path, capsys):
     found = json.loads((tmp_path / "out/evaluation.json").read_text())
     assert "fast" in json.dumps(found)
     assert (tmp_path / "out/fast/0.wav").exists()
-
-
-def test_quickstart_says_that_it_is_no_wavenet(bundle, tmp_path, capsys):
-    assert main(["quickstart", "--model", str(bundle), "--out", str(tmp_path / "q")]) == 2
-    assert "quickstart fine-tunes a WaveNet" in capsys.readouterr().err
-    assert not (tmp_path / "q").exists()

@@ -11,13 +11,13 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
+from wavewn import yaml_file
 from wavewn.audio import io, mel_files
 from wavewn.audio.io import audio_info, read_audio
 from wavewn.audio.mel_files import load_mel
 from wavewn.bundle import load_bundle, load_checkpoint, save_bundle
 from wavewn.data.manifest import Utterance, load_manifest, save_manifest
 from wavewn.errors import AudioError, BundleError, ConfigError, DataError, MelError
-from wavewn import yaml_file
 from wavewn.training.recipe import load_recipe
 
 MEL = np.zeros((80, 3), np.float32)

@@ -48,7 +48,10 @@ MODELS = {
         ParallelWaveGANConfig(8, 12, 8, cycles=2, layers_per_cycle=3, upsample_rates=(3, 2)),
         6,
     ),
-    "spectral": (SpectralConfig(12, 16, dilations=(1, 2), look_ahead=2, n_fft=80), 40),
+    "spectral": (
+        SpectralConfig(12, 16, dilations=(1, 2), look_ahead=2, n_fft=80, levellings=1),
+        40,
+    ),
 }
 
 
