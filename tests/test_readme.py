@@ -74,6 +74,7 @@ def test_all_verbs_are_shown():
         "evaluate",
         "doctor",
         "inspect",
+        "study",
     }
 
 

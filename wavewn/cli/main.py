@@ -21,6 +21,7 @@ from wavewn.cli.inspect import add_inspect
 from wavewn.cli.prepare import add_prepare
 from wavewn.cli.quickstart import add_quickstart
 from wavewn.cli.stream import add_stream
+from wavewn.cli.study import add_study
 from wavewn.cli.synth import add_synth
 from wavewn.cli.train import add_train
 from wavewn.errors import WavewnError
@@ -36,6 +37,7 @@ VERBS = (
     add_evaluate,
     add_bench,
     add_quickstart,
+    add_study,
     add_doctor,
 )
 

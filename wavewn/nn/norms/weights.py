@@ -34,7 +34,7 @@ class SharedL1(nn.Module):
 
     Every row of |w| then sums to |g|: no output exceeds |g| times the loudest input.
 
-    Source: 1-path-norm paper "PSiLON", arXiv:2404.19112; the equation from its abstract.
+    Source: L1 weight norm and its 1-path-norm, arXiv:2404.19112.
     """
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
