@@ -32,7 +32,9 @@ def test_a_study_of_the_embedded_speech_leaves_a_page_and_goes_on(tmp_path, monk
 
     assert main(words) == 0
     first, page = capsys.readouterr(), (tmp_path / "s/report.html").read_bytes()
-    assert re.search(r"^weight norm, data init +yes +yes +yes +\d\.\d{3}", first.out, re.MULTILINE)
+    assert re.search(
+        r"^weight norm with data init +yes +yes +yes +\d\.\d{3}", first.out, re.MULTILINE
+    )
     assert re.search(r"^batch norm +no +yes +yes ", first.out, re.MULTILINE)
     assert "report.html, plots and results.json, after" in first.out
     assert "5 networks: 100%" in first.err

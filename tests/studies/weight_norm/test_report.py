@@ -53,6 +53,12 @@ def test_the_page_is_well_formed(page):
     assert reader.open_tags == []
 
 
+def test_precise_statistics_have_a_row_of_their_own_where_there_are_any(page):
+    rows = re.findall(r'<th scope="row">([^<]+, precise statistics)</th>', page)
+
+    assert rows == [f"{name} batch norm, precise statistics".strip() for name in ("", "mean-only")]
+
+
 @pytest.mark.parametrize("heading", ["What does not follow", "Settings", "Three flags"])
 def test_the_page_says_what_it_must(page, heading):
     assert heading in page
@@ -65,18 +71,20 @@ def test_the_table_of_flags_is_measured(page):
     )
     words = {name: re.findall(r">(yes|no)\s", cells) for name, cells in rows.items()}
 
-    assert words["weight norm, data init"] == ["yes", "yes", "yes"]
+    assert words["weight norm with data init"] == ["yes", "yes", "yes"]
     assert words["batch norm"] == ["no", "yes", "yes"]
     assert words["layer norm"] == ["yes", "yes", "no"]
     assert words["group norm over time"] == ["no", "no", "no"]
-    assert "exactly 0" in rows["weight norm, data init"]
+    assert "exactly 0" in rows["weight norm with data init"]
 
 
 def test_the_claim_comes_from_the_figures(finished):
     study, _ = finished
     said = claim(study)
 
-    assert "none, data init, weight norm, data init and layer norm moved no prediction" in said
+    assert (
+        "none with data init, weight norm with data init and layer norm moved no prediction" in said
+    )
     assert "batch norm, mean-only batch norm and group norm over time moved theirs" in said
     apart = re.search(r"; batch norm ([+-][\d.]+) and ([+-][\d.]+);", said)
     losses = [

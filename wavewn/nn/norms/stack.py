@@ -50,18 +50,18 @@ class Norm:
 
 NORMS: dict[str, Norm] = {
     "none": Norm("none"),
-    "none-init": Norm("none, data init", data_init=True),
+    "none-init": Norm("none with data init", data_init=True),
     "weight": Norm("weight norm", "weight"),
-    "weight-init": Norm("weight norm, data init", "weight", data_init=True),
+    "weight-init": Norm("weight norm with data init", "weight", data_init=True),
     "batch": Norm("batch norm", activation="batch"),
-    "batch-frozen": Norm("batch norm, frozen", activation="batch", frozen_after=0.2),
+    "batch-frozen": Norm("frozen batch norm", activation="batch", frozen_after=0.2),
     "mean-only": Norm("mean-only batch norm", "weight", "mean-only", data_init=True),
     "layer": Norm("layer norm", activation="layer"),
     "rms": Norm("RMS norm", activation="rms"),
     "group": Norm("group norm over time", activation="group"),
     "spectral": Norm("spectral norm", "spectral"),
     "standardised": Norm("weight standardisation", "standardised"),
-    "shared-l1": Norm("L1 weight norm, shared gain", "shared-l1"),
+    "shared-l1": Norm("L1 weight norm with shared gain", "shared-l1"),
     "conditioned": Norm("weight conditioning", "conditioned"),
 }
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DPI = 110
 ZERO = 1e-18  # where an exact zero is drawn
 MARKS = "osD^vP*X<>hdp8"
+# Recurrent variants wear the colours of their like in the default study.
+RECURRENT_COLOURS = {"none": 0, "weight": 1, "layer": 4, "batch-input": 2, "batch-step": 6}
 
 
 def colour(index: int) -> Any:
@@ -34,15 +36,15 @@ def colour(index: int) -> Any:
     return matplotlib.colormaps["tab20"]((2 * index) % 20 + (2 * index) // 20)
 
 
-def make_figure(title: str, panels: int) -> "tuple[Figure, Sequence[Axes]]":
-    """Make a row of panels on a canvas of its own; nothing global is touched."""
+def make_figure(title: str, columns: int, rows: int = 1) -> "tuple[Figure, Sequence[Axes]]":
+    """Make a grid of panels on a canvas of its own; nothing global is touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * panels, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in axes:
         panel.grid(True, alpha=0.3)
     return figure, axes
@@ -66,6 +68,8 @@ def draw_dots(
     panel: "Axes", study: Study, value: Callable[[Figures], float | None], floor: float = 0.0
 ) -> None:
     """Draw one row a norm, a dot a network; small batches are hollow."""
+    from matplotlib.ticker import LogLocator
+
     norms = study.settings.norms
     for row, norm in enumerate(norms):
         for batch in study.ends:
@@ -80,8 +84,15 @@ def draw_dots(
     panel.set_ylim(len(norms) - 0.5, -0.5)
     if floor:
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(numticks=6))
         panel.set_xlim(floor / 4, None)
         panel.axvline(floor, color="grey", linewidth=0.8, linestyle=":")
+
+
+def draw_legend(figure: "Figure", panel: "Axes") -> None:
+    """Name the lines of a panel below all panels."""
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
 
 
 def _ends(study: Study) -> str:
@@ -122,7 +133,7 @@ def plot_batches(study: Study) -> "Figure":
     steps.set(title=f"after {study.settings.steps} steps", ylabel="held-out nats a sample")
     samples.set(title="after equally many samples")
     apart.set(title="batch statistics minus running ones", ylabel="nats a sample")
-    steps.legend(fontsize="small")
+    draw_legend(figure, steps)
     return figure
 
 
@@ -153,7 +164,7 @@ def plot_free(study: Study) -> "Figure":
 
 def plot_shift(study: Study) -> "Figure":
     """E5: another level, and another speaker in the middle of a crop."""
-    figure, panels = make_figure("E5. Change of level and of speaker", 2 * len(study.ends))
+    figure, panels = make_figure("E5. Change of level and of speaker", 2, len(study.ends))
     levels = [f"{gain:g}" for gain in study.settings.levels_db]
     for number, batch in enumerate(study.ends):
         level, change = panels[2 * number : 2 * number + 2]
@@ -178,11 +189,12 @@ def plot_shift(study: Study) -> "Figure":
                     label=title if style == "-" else None,
                 )
         level.set(title=f"batch {batch}: level", xlabel="change in dB (loud: clipped)")
+        level.set_xticks(study.settings.levels_db)
         level.set_ylabel("held-out nats a sample")
         change.axvline(0, color="grey", linewidth=0.8)
         change.set(title=f"batch {batch}: speaker", xlabel="samples since the change")
-    panels[0].legend(fontsize="small")
-    panels[1].set_xlabel("samples since the change (dotted: batch statistics)")
+        change.set_ylabel("solid: running, dotted: batch statistics")
+    draw_legend(figure, panels[0])
     return figure
 
 
@@ -190,12 +202,13 @@ def plot_recurrent(study: Study) -> "Figure":
     """E6: a recurrent network beyond the length it was trained on."""
     s = study.settings
     figure, (panel,) = make_figure("E6. A recurrent network beyond its trained length", 1)
-    for row, name in enumerate(s.recurrent):
+    for name in s.recurrent:
         runs = study.of(name, s.recurrent_batch, "recurrent")
         if not runs:
             continue
         bins = [middle(column) for column in zip(*(one["loss"] for one in runs), strict=True)]
-        draw_band(panel, runs[0]["samples"], bins, RECURRENT_TITLES[name], row)
+        index = RECURRENT_COLOURS[name]
+        draw_band(panel, runs[0]["samples"], bins, RECURRENT_TITLES[name], index)
     panel.axvline(s.recurrent_length, color="grey", linewidth=0.8)
     panel.set(xlabel="samples (line: trained length)", ylabel="held-out nats a sample")
     panel.legend(fontsize="small")
@@ -218,7 +231,7 @@ def plot_rates(study: Study) -> "Figure":
             )
         panel.set_xscale("log")
         panel.set(title=f"batch {batch}", xlabel="learning rate", ylabel="nats a sample")
-    panels[0].legend(fontsize="small")
+    draw_legend(figure, panels[0])
     return figure
 
 

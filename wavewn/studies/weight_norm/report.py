@@ -87,8 +87,8 @@ def claim(study: Study) -> str:
         return first
     batches = " and ".join(str(batch) for batch in study.ends)
     return (
-        f"{first} Held-out loss over that of weight norm with initialisation from data, in nats a "
-        f"sample, median at batch {batches} after equally many samples: {'; '.join(parts)}."
+        f"{first} Held-out loss over that of weight norm with data init, in nats a sample, median "
+        f" at batch {batches} after equally many samples: {'; '.join(parts)}."
     )
 
 
@@ -117,16 +117,20 @@ def _uri(kind: str, content: bytes) -> str:
 def _loss_rows(study: Study, summary: Figures) -> list[dict[str, Any]]:
     rows = []
     for norm in study.settings.norms:
-        cells = []
-        for batch in study.settings.batches:
-            found = summary["stack"][norm][str(batch)]["equal_samples"]
-            cells.append(
-                (f"{found['median']:.3f}", f"{found['min']:.3f} to {found['max']:.3f}")
-                if found
-                else ("-", "")
-            )
-        rows.append({"title": _title(norm), "cells": cells})
+        by_batch = [summary["stack"][norm][str(batch)] for batch in study.settings.batches]
+        rows.append(_loss_row(_title(norm), [one["equal_samples"] for one in by_batch]))
+        precise = [one.get("precise") for one in by_batch]
+        if any(precise):
+            rows.append(_loss_row(f"{_title(norm)}, precise statistics", precise))
     return rows
+
+
+def _loss_row(title: str, found: list[Figures | None]) -> dict[str, Any]:
+    cells = [
+        (f"{one['median']:.3f}", f"{one['min']:.3f} to {one['max']:.3f}") if one else ("-", "")
+        for one in found
+    ]
+    return {"title": title, "cells": cells}
 
 
 def _voices(study: Study, out: Path) -> list[dict[str, str]]:

@@ -53,7 +53,7 @@ class StudySettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     rate: float = 2e-3
     sweep: tuple[float, ...] = ()
-    steps: int = 200
+    steps: int = 250
     warmup: int = 20
     decay_from: int = 100
     sample_rate: int = 8000
@@ -67,7 +67,7 @@ class StudySettings:
     levels_db: tuple[float, ...] = (-20.0, -10.0, 0.0, 10.0, 20.0)
     recurrent: tuple[str, ...] = RECURRENT
     hidden: int = 64
-    recurrent_steps: int = 200
+    recurrent_steps: int = 250
     recurrent_batch: int = 8
     recurrent_length: int = 256
 
@@ -113,7 +113,7 @@ class StudySettings:
 
 PRESETS = {
     "quick": StudySettings(
-        "quick", batches=(1, 8), seeds=(0,), steps=60, free_samples=2000, recurrent_steps=60
+        "quick", batches=(1, 8), seeds=(0,), steps=100, free_samples=2000, recurrent_steps=100
     ),
     "default": StudySettings(),
     "full": StudySettings(
