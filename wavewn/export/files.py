@@ -169,7 +169,8 @@ def _plain(model: Generator, mel: MelSpec) -> Generator:
     assert isinstance(made, nn.Module) and isinstance(model, nn.Module), "generators are modules"
     load_state(made, folded_state_dict(model))
     if isinstance(made, Spectral):
-        made.fourier = MatrixFourier(made.settings.n_fft, made.mel_fft)
+        made.fourier = MatrixFourier(made.settings.n_fft, made.levelling.n_fft)
+        made.levelling.fourier = made.fourier
     return made.eval().requires_grad_(False)
 
 
