@@ -113,7 +113,7 @@ class StudySettings:
 
 PRESETS = {
     "quick": StudySettings(
-        "quick", batches=(1, 8), seeds=(0,), steps=100, free_samples=2000, recurrent_steps=100
+        "quick", batches=(1, 8), seeds=(0,), steps=150, free_samples=2000, recurrent_steps=150
     ),
     "default": StudySettings(),
     "full": StudySettings(
