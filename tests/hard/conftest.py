@@ -42,6 +42,16 @@ def full_disk(monkeypatch):
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Give the disk room again before pytest tells the result, perhaps into a longer file."""
+    try:
+        return (yield)
+    finally:
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
 @pytest.fixture(scope="session")
 def damaged():
     """Make the strategy of everything that a bad copy or a bad neighbour does to a file."""
