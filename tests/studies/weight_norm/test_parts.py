@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from wavewn.audio.io import read_audio
 from wavewn.errors import DataError
 from wavewn.nn.norms import NORMS, make_stack
 from wavewn.studies.weight_norm.recurrent import Recurrent, StepBatchNorm
@@ -19,6 +20,16 @@ ATOL = 1e-6  # float32; sums in another order
 def test_the_last_of_two_speakers_is_strange(speech):
     assert speech.strange_is == "the speaker boris, left out of the training"
     assert (len(speech.train), len(speech.held_out), len(speech.strange)) == (2, 1, 1)
+
+
+def test_the_digest_is_of_the_files_not_of_what_arithmetic_made_of_them(
+    monkeypatch, toy, corpus, speech, lonely_corpus
+):
+    reader = "wavewn.studies.weight_norm.speech.read_audio"
+    monkeypatch.setattr(reader, lambda path, rate: read_audio(path, rate) * (1 + 1e-3))
+
+    assert load_study_speech(toy, corpus).digest == speech.digest
+    assert load_study_speech(toy, lonely_corpus).digest != speech.digest
 
 
 def test_one_speaker_alone_is_played_faster(toy, lonely_corpus):

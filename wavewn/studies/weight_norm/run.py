@@ -89,7 +89,7 @@ def _claim(out: Path, settings: StudySettings, speech: Speech) -> None:
         "settings": settings.to_dict(),
         "corpus": {
             "name": speech.corpus,
-            "digest": speech.digest(),
+            "digest": speech.digest,
             "train_s": round(sum(map(len, speech.train)) / settings.sample_rate, 1),
             "held_out_s": round(sum(map(len, speech.held_out)) / settings.sample_rate, 1),
             "strange": speech.strange_is,

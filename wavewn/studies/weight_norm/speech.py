@@ -31,6 +31,8 @@ class Speech:
         held_out: Other recordings of the same speakers.
         strange: A speaker whom no network has heard.
         strange_is: Who that is, in words.
+        digest: Of the files; their samples at the study's rate differ in their last bits with the
+            number of threads.
     """
 
     corpus: str
@@ -38,15 +40,7 @@ class Speech:
     held_out: Recordings
     strange: Recordings
     strange_is: str
-
-    def digest(self) -> str:
-        """Name the content: equal digests, equal speech."""
-        content = hashlib.sha256()
-        for group in (self.train, self.held_out, self.strange):
-            for recording in group:
-                content.update(np.round(recording * 32767).astype("<i2").tobytes())
-            content.update(b"|")
-        return content.hexdigest()[:16]
+    digest: str
 
 
 def _level(audio: Tensor) -> np.ndarray:
@@ -57,8 +51,13 @@ def _level(audio: Tensor) -> np.ndarray:
 
 
 def _read(
-    utterances: Sequence[Utterance], rate: int, shortest: int, minutes: float = MAX_MINUTES
+    utterances: Sequence[Utterance],
+    rate: int,
+    shortest: int,
+    content: "hashlib._Hash",
+    minutes: float = MAX_MINUTES,
 ) -> Recordings:
+    """Read what is long enough, and tell `content` of its files."""
     found, samples = [], 0
     for utterance in utterances:
         if samples > minutes * 60 * rate:
@@ -67,6 +66,8 @@ def _read(
         if len(audio) >= shortest:
             found.append(_level(audio))
             samples += len(audio)
+            content.update(utterance.path.read_bytes())
+    content.update(b"|")
     return found
 
 
@@ -85,22 +86,24 @@ def load_speech(folder: Path, sample_rate: int, shortest: int) -> Speech:
         DataError: Nothing is left to train on or to test with.
     """
     train, test = load_manifest(folder, "train"), load_manifest(folder, "test")
+    content = hashlib.sha256()
     speakers = sorted({one.speaker for one in train} & {one.speaker for one in test})
     if len(speakers) > 1:
         stranger = speakers[-1]
-        strange = _read([u for u in test if u.speaker == stranger], sample_rate, shortest)
+        strange = _read([u for u in test if u.speaker == stranger], sample_rate, shortest, content)
         train = [one for one in train if one.speaker != stranger]
         test = [one for one in test if one.speaker != stranger]
         who = f"the speaker {stranger}, left out of the training"
     else:
-        strange = _read(test, round(sample_rate / FASTER), shortest)
+        strange = _read(test, round(sample_rate / FASTER), shortest, content)
         who = f"the held-out recordings played {FASTER:g} times as fast"
     speech = Speech(
         folder.resolve().name,
-        _read(train, sample_rate, shortest),
-        _read(test, sample_rate, shortest),
+        _read(train, sample_rate, shortest, content),
+        _read(test, sample_rate, shortest, content),
         strange,
         who,
+        content.hexdigest()[:16],
     )
     for name, group in (("train", speech.train), ("test", speech.held_out), ("other", strange)):
         if not group:
