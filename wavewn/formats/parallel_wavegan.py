@@ -23,12 +23,12 @@ import numpy as np
 from wavewn.audio.mel_files import H5_ERRORS, NUMPY_ERRORS
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.config import HiFiGANConfig, MelGANConfig, ParallelWaveGANConfig
+from wavewn.config.generators import Padding
 from wavewn.errors import FormatError
 from wavewn.formats.arguments import Arguments
 from wavewn.formats.found import Found
 from wavewn.formats.parallel_wavegan_names import Upsampled, add_zero_biases, names, rename
 from wavewn.formats.plain import folded, read_tensors, read_yaml, state_at
-from wavewn.nn.padded import Padding
 
 LOOKS_FOR = (
     "ParallelWaveGAN (checkpoint-*steps.pkl beside config.yml with generator_params, and stats.h5 "

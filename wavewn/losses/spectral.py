@@ -7,12 +7,11 @@ the first only where the caller detached the second.
 
 import warnings
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavewn.audio.mel import MelSpec, mel_spectrogram
+from wavewn.audio.mel import MelSpec, mel_filters, mel_spectrogram
 from wavewn.errors import ShapeError
 from wavewn.nn.spectrum import spectrum
 
@@ -70,10 +69,21 @@ class MultiScaleMelLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.scales = scales
-        for i, (n_fft, _, n_mels) in enumerate(scales):
-            self.register_buffer(f"window_{i}", torch.hann_window(n_fft), persistent=False)
-            filters = torch.from_numpy(mel_filters(sample_rate, n_fft, n_mels).T.copy())
-            self.register_buffer(f"filters_{i}", filters, persistent=False)
+        for i, (n_fft, hop_length, n_mels) in enumerate(scales):
+            spec = MelSpec(
+                sample_rate=sample_rate,
+                n_fft=n_fft,
+                hop_length=hop_length,
+                win_length=n_fft,
+                n_mels=n_mels,
+                f_min=0.0,
+                f_max=sample_rate / 2,
+            )
+            with warnings.catch_warnings():  # narrow bands between two bins are empty
+                warnings.filterwarnings("ignore", "Empty filters detected")
+                filters, window = mel_filters(spec, torch.device("cpu"))
+            self.register_buffer(f"window_{i}", window, persistent=False)
+            self.register_buffer(f"filters_{i}", filters.T.contiguous(), persistent=False)
 
     def forward(self, generated: Tensor, reference: Tensor) -> Tensor:
         """Compare audio [batch, samples], longer than half the longest window, in float32."""
@@ -126,18 +136,6 @@ class MultiResolutionStftLoss(nn.Module):
                 total = total + torch.linalg.norm(target - estimate) / torch.linalg.norm(target)
                 total = total + F.l1_loss(estimate.log(), target.log())
         return total / len(self.resolutions)
-
-
-def mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> np.ndarray:
-    """Return Slaney's filters [n_mels, bins]; narrow bands between two bins are empty."""
-    import librosa
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Empty filters detected")
-        filters: np.ndarray = librosa.filters.mel(
-            sr=sample_rate, n_fft=n_fft, n_mels=n_mels, dtype=np.float32
-        )
-    return filters
 
 
 def check_pair(generated: Tensor, reference: Tensor, n_fft: int = 0) -> None:

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavewn.config import HiFiGANConfig
+from wavewn.config.generators import Padding
 from wavewn.nn.flow import Flow, Rows, mel_rows
-from wavewn.nn.padded import PaddedConv1d, Padding, UpsamplingConv1d
+from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 
 SLOPE, LAST_SLOPE = 0.1, 0.01
 INITIAL_STD = 0.01

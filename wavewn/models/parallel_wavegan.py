@@ -30,9 +30,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavewn.config import ParallelWaveGANConfig
+from wavewn.config.generators import Padding
 from wavewn.errors import ShapeError
 from wavewn.nn.flow import Flow, Rows, mel_rows
-from wavewn.nn.padded import PaddedConv1d, Padding
+from wavewn.nn.padded import PaddedConv1d
 from wavewn.nn.wn import gated_activation
 
 HALF = math.sqrt(0.5)

@@ -35,6 +35,7 @@ Siuzdak 2023, arXiv:2306.00814; the stack is WaveNet's, nn/wn.py.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ from wavewn.nn.fourier import Fourier
 from wavewn.nn.levelling import Levelling, band_edges, between_bands
 from wavewn.nn.padded import PaddedConv1d, PreciseConv1d
 from wavewn.nn.pitch import F_MAX, F_MIN, fundamental_frequency
+from wavewn.nn.wn import gated_activation
 
 INLET_TAPS = 7
 PITCH_CHANNELS = 64
@@ -74,7 +76,7 @@ class Block(nn.Module):
 
     def flow(self, run: Flow, x: Rows) -> Rows:
         """Give rows of the same width."""
-        hidden = run.conv(self.gate, x).map(_gated, self.out.in_channels)
+        hidden = run.conv(self.gate, x).map(partial(gated_activation, dim=1), self.out.in_channels)
         return run.add(x, run.conv(self.out, hidden))
 
 
@@ -313,8 +315,3 @@ class Spectral(nn.Module):
         near = low.abs() < 1e-4
         ratio = torch.sin((2 * count + 1) * math.pi * t) / torch.where(near, 1.0, low)
         return torch.where(near, 2 * count + 1, ratio) - 1
-
-
-def _gated(a: Tensor) -> Tensor:
-    filtered, gate = a.chunk(2, dim=1)
-    return torch.tanh(filtered) * torch.sigmoid(gate)

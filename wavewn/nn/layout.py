@@ -44,7 +44,7 @@ def interleave(x: Tensor, factor: int) -> Tensor:
 
 
 def pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
-    """Extend a signal at both ends; `mode` is a `wavewn.nn.padded.Padding`."""
+    """Extend a signal at both ends; `mode` is a `wavewn.config.generators.Padding`."""
     if not left and not right:
         return x
     if not is_innermost(x):

@@ -6,15 +6,12 @@ determines (`determined`), so that `Flow` can run it in chunks; each computes in
 own weights.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from wavewn.config.generators import Padding
 from wavewn.errors import ConfigError
 from wavewn.nn.layout import conv1d, conv_transpose1d, pad
-
-Padding = Literal["zeros", "reflect", "replicate"]
 
 
 class PaddedConv1d(nn.Conv1d):
