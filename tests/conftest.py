@@ -4,6 +4,10 @@ import pytest
 import torch
 
 
+def pytest_addoption(parser):
+    parser.addoption("--device", default="", help="where the engine contract runs, such as cuda")
+
+
 def pytest_configure():
     # One thread: the order of summation, and so every bitwise comparison, stays the same.
     torch.set_num_threads(1)

@@ -2,34 +2,32 @@
 
 import functools
 import importlib.util
-from dataclasses import dataclass, replace
+import runpy
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
-from wavewn.audio.mel_spec import MelSpec
-from wavewn.config import (
-    Condition,
-    Gaussian,
-    HiFiGANConfig,
-    LogisticMixture,
-    MelGANConfig,
-    MuLaw,
-    ParallelWaveGANConfig,
-    SpectralConfig,
-    WaveNetConfig,
-)
+from wavewn.config import Condition, Gaussian, LogisticMixture, MuLaw, WaveNetConfig
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.engine.weights import pack_wavenet
-from wavewn.models.generators import make_generator
 from wavewn.models.wavenet import WaveNet
-from wavewn.nn.padded import PaddedConv1d
+
+
+def beside(name):
+    """Run a file of this folder: the tests are no package, and cannot import one another."""
+    return runpy.run_path(str(Path(__file__).with_name(name)))
+
+
+Carried = beside("carried.py")["Carried"]
+one_pass_models = beside("one_pass_models.py")
+ONE_PASS, make_one_pass = one_pass_models["ONE_PASS"], one_pass_models["make_one_pass"]
 
 BANDS = 6
 HOP = 20
 SILENCE = -11.5
-SPEC = MelSpec(n_mels=BANDS, hop_length=HOP, win_length=80, n_fft=128)
 
 # name: head, kernel size, upsampling, look-ahead, speakers, order and lag of the
 # linear prediction
@@ -52,11 +50,12 @@ WIDTHS = {"mixture-1-tap": (70, 33, 37), "gaussian-3-taps": (19, 16, 5)}
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine, and how it shall run."""
+    """An engine, and how and where it shall run; `device` is "" or pytest's --device."""
 
     name: str = "reference"
     instruction_set: str = ""
     precision: str = "float32"
+    device: str = ""
 
     @property
     def tolerance(self):
@@ -64,9 +63,13 @@ class Choice:
         return TOLERANCES[self.precision]
 
     def make(self, model, threads=1):
+        engine = self._made(model, threads)
+        return Carried(engine) if self.device else engine
+
+    def _made(self, model, threads):
         weights = pack_wavenet(model)
         if self.name == "reference":
-            return ReferenceEngine(weights)
+            return ReferenceEngine(weights, self.device or "cpu")
         from wavewn.engine.native import NativeEngine
 
         calibration = calibration_of(model) if self.precision == "int8" else None
@@ -105,9 +108,11 @@ def absence():
     return available()
 
 
-def engine_params():
+def engine_params(device):
     """Every engine, instruction set and precision; what cannot run here is skipped and says why."""
-    params = [pytest.param(Choice(), id="reference")]
+    params = [pytest.param(Choice(device=device), id="reference")]
+    if device:  # the native engine is tested where it runs
+        return params
     if why := absence():
         skip = pytest.mark.skip(reason=f"no native engine: {why}")
         return [*params, pytest.param(Choice("native"), id="native", marks=skip)]
@@ -123,7 +128,7 @@ def engine_params():
 
 def pytest_generate_tests(metafunc):
     if "choice" in metafunc.fixturenames:
-        metafunc.parametrize("choice", engine_params())
+        metafunc.parametrize("choice", engine_params(metafunc.config.getoption("device")))
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -187,9 +192,10 @@ def native_absence():
 
 
 @pytest.fixture(scope="session")
-def runnable():
+def runnable(request):
     """The choices that run here."""
-    return [param.values[0] for param in engine_params() if not param.marks]
+    params = engine_params(request.config.getoption("device"))
+    return [param.values[0] for param in params if not param.marks]
 
 
 @pytest.fixture
@@ -233,39 +239,6 @@ def speaker_of():
         return torch.arange(batch) % speakers if speakers else None
 
     return make
-
-
-# One-pass models: each kind, causal or not, and each padding.
-HIFIGAN = HiFiGANConfig(16, (5, 4), (11, 8), "1", (3, 5), ((1, 3), (1, 2)))
-WAVEGAN = ParallelWaveGANConfig(6, 8, 5, cycles=2, layers_per_cycle=3, upsample_rates=(5, 4))
-ONE_PASS = {
-    "hifigan": HIFIGAN,
-    "hifigan-causal": replace(HIFIGAN, causal=True, resblock="2"),
-    "hifigan-reflect": replace(HIFIGAN, padding="reflect"),
-    "hifigan-replicate": replace(HIFIGAN, padding="replicate", causal=True),
-    "melgan": MelGANConfig(channels=16, upsample_rates=(5, 4), stacks=2),
-    "wavegan": WAVEGAN,
-    "wavegan-causal": replace(WAVEGAN, causal=True),
-    "spectral": SpectralConfig(
-        channels=8, hidden_channels=8, dilations=(1, 2), look_ahead=3, n_fft=40, levellings=1
-    ),
-}
-
-
-def make_one_pass(name):
-    """Make a model whose audio is to be heard, and not clipped."""
-    torch.manual_seed(1)
-    loud = 0.2 if name == "melgan" else 0.1
-    model = make_generator(ONE_PASS[name], SPEC)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(loud * torch.randn_like(parameter))
-        if name.startswith("wavegan"):  # the only one without a tanh at its end
-            sound = model(random_mel(1, 26), torch.randn(1, 1, 26 * HOP))
-            last = [part for part in model.modules() if isinstance(part, PaddedConv1d)][-1]
-            last.bias.sub_(sound.mean()).div_(5 * sound.std())
-            last.weight.div_(5 * sound.std())
-    return model.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")

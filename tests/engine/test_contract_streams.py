@@ -130,6 +130,8 @@ def test_streams_in_two_threads_do_not_disturb_each_other(choice, plain_model, m
 
 
 def test_an_engine_works_in_a_forked_process(choice, plain_model, mel_of):
+    if choice.device.startswith("cuda"):
+        pytest.skip("CUDA cannot be used in a forked process")
     engine, mel = choice.make(plain_model, threads=2), mel_of(3, 4)
     expected = together(engine, mel)
     fork = multiprocessing.get_context("fork")
