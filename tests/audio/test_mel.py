@@ -10,7 +10,7 @@ import torch
 from scipy.signal import lfilter
 from torch.testing import assert_close
 
-from wavewn.audio.mel import MelSpec, check_mel, mel_spectrogram, prepare_audio
+from wavewn.audio.mel import MelSpec, check_mel, mel_filters, mel_spectrogram, prepare_audio
 from wavewn.errors import MelError, ShapeError
 
 LIBROSA = 1e-4  # nats; both sides compute in float32, in another order
@@ -92,6 +92,25 @@ def test_a_causal_grid_does_not_hear_the_future():
         mel, other = mel_spectrogram(audio, spec), mel_spectrogram(changed, spec)
         assert torch.equal(mel[..., :10], other[..., :10])
         assert not torch.equal(mel[..., 10:12], other[..., 10:12])
+
+
+def test_an_ahead_grid_hears_nothing_before_its_hop():
+    spec = dataclasses.replace(LN, grid="ahead")
+    audio = torch.randn(4000)
+    changed = audio.clone()
+    changed[:2000] = 0  # frame i begins with sample i * 200; its window has 112 zeros before
+    mel, other = mel_spectrogram(audio, spec), mel_spectrogram(changed, spec)
+    assert mel.shape == (1, 80, 20)
+    assert torch.equal(mel[..., 10:], other[..., 10:])
+    assert not torch.equal(mel[..., 9], other[..., 9])
+
+
+@pytest.mark.parametrize("hop", [16, 32])
+def test_squares_of_root_hann_windows_add_up_to_one(hop):
+    spec = MelSpec(n_fft=64, hop_length=hop, win_length=64, n_mels=4, window="root-hann")
+    window = mel_filters(spec, torch.device("cpu"))[1]
+    assert_close(window.square().unflatten(0, (-1, hop)).sum(dim=0), torch.ones(hop))
+    assert_close(window, window.flip(0))
 
 
 @pytest.mark.parametrize("samples", [200, 300, 412, 413])

@@ -124,6 +124,7 @@ OTHER = {
     "mel_scale": ("htk", "inside a band is not known"),
     "power": (2.0, "sum of energies"),
     "grid": ("centred", "would lie 32 samples earlier"),
+    "window": ("root-hann", "bins under the filters"),
     "pad_mode": ("constant", "first 2 and last 2 frames"),
     "magnitude_epsilon": (1e-9, "nats at the floor"),
     "peak": (0.95, "how loud the file was"),

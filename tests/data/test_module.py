@@ -70,7 +70,7 @@ def test_workers_change_nothing(utterances, workers):
     assert all(same(batch, crops.batch(4 + 2 * i)) for i, batch in enumerate(got))
 
 
-@pytest.mark.parametrize("grid", ["half-hop", "centred", "causal"])
+@pytest.mark.parametrize("grid", ["half-hop", "centred", "causal", "ahead"])
 def test_the_mel_of_a_crop_is_that_of_the_file(utterances, grid):
     mode = {"pad_mode": "constant"} if grid == "causal" else {}
     spec = MelSpec.from_dict({**SPEC.to_dict(), "grid": grid, **mode})

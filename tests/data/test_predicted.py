@@ -90,7 +90,7 @@ def test_a_crop_begins_on_a_frame_and_has_the_files_frames_with_silence_around(u
     assert not torch.equal(again.audio, crops.batch(6).audio)
 
 
-@pytest.mark.parametrize("grid", ["half-hop", "centred", "causal"])
+@pytest.mark.parametrize("grid", ["half-hop", "centred", "causal", "ahead"])
 @pytest.mark.parametrize(("change", "lost"), [(0, 0), (-3, 3), (4, 0)])
 def test_what_both_have_is_used_on_each_grid(utterances, mels, grid, change, lost):
     spec = replace(SPEC, grid=grid, pad_mode="constant")

@@ -120,7 +120,7 @@ def _magnitude(spectrum: Tensor, spec: MelSpec) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def mel_filters(spec: MelSpec, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give the mel filters [n_mels, bins] and the Hann window [win_length]."""
+    """Give the mel filters [n_mels, bins] and the window [win_length]."""
     import librosa
 
     bank = librosa.filters.mel(
@@ -136,6 +136,10 @@ def mel_filters(spec: MelSpec, device: torch.device) -> tuple[Tensor, Tensor]:
     # Tensors born under inference_mode could never be trained with, and these are kept.
     with torch.inference_mode(False):
         window = torch.hann_window(spec.win_length, periodic=True, dtype=torch.float32)
+        if spec.window == "root-hann":
+            places = (torch.arange(spec.win_length, dtype=torch.float64) + 0.5) / spec.win_length
+            overlaps = spec.win_length / (2 * spec.hop_length)
+            window = (torch.sin(math.pi * places) / math.sqrt(overlaps)).float()
         return torch.tensor(bank, device=device), window.to(device)
 
 

@@ -43,6 +43,7 @@ UNKNOWN = {
     "f_max": INSIDE_BANDS,
     "mel_scale": INSIDE_BANDS,
     "power": "a sum of energies does not tell the sum of magnitudes",
+    "window": BINS,
     "high_pass_hz": "a filter acts on the audio, within bands",
     "pre_emphasis": "a filter acts on the audio, within bands",
 }

@@ -107,7 +107,7 @@ def grid_text(mel_frames: int, path: Path, spec: MelSpec) -> tuple[bool, str]:
     if mel_frames == expected:
         return True, f"{came} on the {spec.grid} grid"
     if mel_frames in (floor, floor + 1):
-        other = "half-hop or causal" if mel_frames == floor else "centred"
+        other = "half-hop, causal or ahead" if mel_frames == floor else "centred"
         return False, f"{came}: this is the {other} grid, the {spec.grid} grid is wanted"
     if abs(mel_frames - expected) <= max(2, expected // 50):
         return False, f"{came}: the audio was trimmed or padded before the mel was taken"

@@ -11,11 +11,12 @@ The value of a band is, in this order:
     floored  = max(linear, floor)  or  linear + floor
     value    = (log(floored) - mean) / scale
 
-and frame i of the three grids looks at the audio around
+and frame i of the four grids looks at the audio around
 
     centred   i * hop_length                    1 + samples // hop_length frames
     half-hop  i * hop_length + hop_length / 2   samples // hop_length frames
     causal    ends at (i + 1) * hop_length      samples // hop_length frames
+    ahead     begins at i * hop_length          samples // hop_length frames
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MelScale = Literal["slaney", "htk"]
-Grid = Literal["centred", "half-hop", "causal"]
+Grid = Literal["centred", "half-hop", "causal", "ahead"]
+Window = Literal["hann", "root-hann"]
 PadMode = Literal["reflect", "constant", "replicate"]
 LogBase = Literal["e", "10"]
 FloorKind = Literal["clamp", "add"]
@@ -43,6 +45,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "norm": ("slaney", None),
     "grid": get_args(Grid),
     "pad_mode": get_args(PadMode),
+    "window": get_args(Window),
     "log_base": (*get_args(LogBase), None),
     "floor_kind": get_args(FloorKind),
 }
@@ -58,7 +61,7 @@ class MelSpec:
         sample_rate: In Hz.
         n_fft: Length of the Fourier transform in samples.
         hop_length: Samples from one frame to the next.
-        win_length: Length of the periodic Hann window, centred in `n_fft`.
+        win_length: Length of the window, centred in `n_fft`.
         n_mels: Number of bands.
         f_min: Lower edge of the lowest band in Hz.
         f_max: Upper edge of the highest band in Hz.
@@ -68,6 +71,8 @@ class MelSpec:
         grid: Where frames lie; see the module.
         pad_mode: What stands for the audio beyond its ends. "reflect" would let a causal grid
             hear the future and is refused there.
+        window: "hann" is periodic. "root-hann" is the root of one that is symmetric about its
+            middle, scaled so that the squares of all windows over a sample add up to 1.
         magnitude_epsilon: Added to the energy of each bin before the root.
         log_base: Base of the logarithm; None takes none.
         floor_kind: How `floor` keeps the logarithm finite.
@@ -95,6 +100,7 @@ class MelSpec:
     power: float = 1.0
     grid: Grid = "half-hop"
     pad_mode: PadMode = "reflect"
+    window: Window = "hann"
     magnitude_epsilon: float = 0.0
     log_base: LogBase | None = "e"
     floor_kind: FloorKind = "clamp"
@@ -230,7 +236,7 @@ class MelSpec:
         if self.grid == "centred":
             return self.n_fft // 2, self.n_fft // 2
         missing = self.n_fft - self.hop_length
-        left = missing if self.grid == "causal" else missing // 2
+        left = {"causal": missing, "ahead": 0}.get(self.grid, missing // 2)
         return left, missing - left
 
     @property

@@ -187,6 +187,7 @@ def _grid(shift: int, spec: MelSpec) -> str:
         "centred": 0.0,
         "half-hop": spec.hop_length / 2,
         "causal": spec.hop_length - spec.n_fft / 2,
+        "ahead": spec.n_fft / 2,
     }
     mine = centres[spec.grid] + shift
     near = [name for name, at in centres.items() if abs(at - mine) < spec.hop_length / 4]

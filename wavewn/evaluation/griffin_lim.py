@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavewn.audio.mel import MelSpec
+from wavewn.audio.mel import MelSpec, mel_filters
 from wavewn.errors import MelError
 
 ITERATIONS = 60
@@ -45,8 +45,11 @@ def griffin_lim(mel: Tensor, spec: MelSpec, *, seed: int = 0) -> Tensor:
     first_centre = spec.n_fft // 2 - spec.padding[0]
     before = max(0, -(-first_centre // hop))  # frames missing before the first, rounded up
     skip = before * hop - first_centre  # where true sample 0 lies in the inversion
-    after = 1 - (-skip // hop) - before
+    after = max(0, 1 - (-skip // hop) - before)
     magnitude = np.pad(magnitude, ((0, 0), (before, after)), mode="edge")
+    window: Any = "hann"
+    if spec.window != "hann":
+        window = mel_filters(spec, torch.device("cpu"))[1].numpy()
     # librosa 1.0 renamed random_state to rng
     renamed = "rng" in inspect.signature(librosa.griffinlim).parameters
     start: dict[str, Any] = {"rng" if renamed else "random_state": seed}
@@ -57,6 +60,7 @@ def griffin_lim(mel: Tensor, spec: MelSpec, *, seed: int = 0) -> Tensor:
         n_fft=spec.n_fft,
         hop_length=hop,
         win_length=spec.win_length,
+        window=window,
         **start,
     )
     return torch.from_numpy(audio[skip : skip + frames * hop].astype(np.float32))

@@ -16,7 +16,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from wavewn.audio.mel_presets import NOT_A_SPEC
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.errors import FormatError
 from wavewn.formats.arguments import Arguments
@@ -43,10 +42,7 @@ def read(path: Path) -> Found:
         raise FormatError(f"{path}: expected {LOOKS_FOR}")
     state = folded(state_at(read_tensors(checkpoint), checkpoint, ("state_dict",)), checkpoint)
     if any(key.startswith("upsample_conv.") for key in state):
-        reason = NOT_A_SPEC["wavenet-vocoder-2018"]
-        raise FormatError(
-            f"{checkpoint}: is of the layout of 2018, whose mels no one has: {reason}"
-        )
+        raise FormatError(f"{checkpoint}: is of the layout of 2018, which is not read")
     values = Arguments(read_json(settings_path), settings_path)
     context, rates = _conditioning(values)
     mel = _mel(values)
