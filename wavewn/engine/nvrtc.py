@@ -7,7 +7,6 @@ compiled is kept on disk (cubins.py). To compile takes no GPU, to launch (launch
 Nothing of CUDA is imported before it is used.
 """
 
-import functools
 import importlib
 import io
 import logging
@@ -171,7 +170,6 @@ def compile_cubin(source: KernelSource, architecture: str) -> tuple[bytes, str]:
     return bytes(made.code), log.getvalue().replace("\0", "")
 
 
-@functools.cache
 def device_files() -> dict[str, str]:
     """Read the device code of this installation, by file name.
 
