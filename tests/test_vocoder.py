@@ -190,9 +190,12 @@ def test_a_speaker_is_asked_for_exactly_where_there_are_some(choir, vocoder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"engine": "warp"}, "no engine 'warp' here; choose auto or native, reference"),
+        ({"engine": "warp"}, "no engine 'warp' here; choose auto or native, cuda, graph"),
         ({"precision": "int3"}, "no precision 'int3' here; choose auto or int8, float16, float32"),
-        ({"engine": "reference", "precision": "int8"}, "reference engine runs float32 alone, not"),
+        (
+            {"engine": "reference", "precision": "int8"},
+            "reference engine cannot run here: it runs float32 alone, not",
+        ),
         ({"threads": 0}, "threads must be at least 1, got 0"),
         ({"device": "nowhere"}, "device 'nowhere' cannot be used here"),
         ({"device": "meta"}, "device 'meta' cannot be used here"),

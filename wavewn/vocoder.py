@@ -33,8 +33,8 @@ class Vocoder:
 
     Args:
         bundle: The model and its mel definition.
-        engine: "auto" or one of `ENGINES`: a WaveNet runs in the native one on the CPU, if it was
-            compiled, else in the reference; other models run in "onepass".
+        engine: "auto" or one of `ENGINES`: a WaveNet runs in "native" on the CPU and in "cuda" on a
+            GPU; where those cannot run, in "reference" and in "graph". Others run in "onepass".
         precision: "auto" or one of `PRECISIONS`: the fastest that the bundle calls usable.
         device: Such as "cpu" or "cuda:0"; None is the CPU.
         threads: That the engine may use.

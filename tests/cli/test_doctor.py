@@ -16,7 +16,9 @@ from wavewn import doctor
 from wavewn.cli import doctor as verb
 from wavewn.cli.main import main
 from wavewn.doctor import Finding, finding
-from wavewn.doctor.finding import why_not
+from wavewn.engine import choice, nvrtc
+from wavewn.engine.choice import ONE_PASS_ENGINES
+from wavewn.errors import EngineError
 from wavewn.vocoder import ENGINES
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -81,7 +83,7 @@ def test_this_machine_works(capsys):
     said = capsys.readouterr().out
     assert f"ok     torch               {torch.__version__}" in said
     for name in ENGINES:
-        if name != "native" or why_not("wavewn._native") is None:
+        if name in ONE_PASS_ENGINES or not choice.why_not(name, "auto", torch.device("cpu")):
             assert re.search(rf"ok     {name} +runs on the CPU", said)
     assert not re.search("^  broken", said, re.MULTILINE)
 
@@ -135,6 +137,7 @@ def test_without_torch_every_check_still_answers(monkeypatch):
     assert only(doctor.check_engines(), "reference").status == "broken"
     assert only(doctor.check_cpu(), "torch kernels").detail == "No module named 'torch'"
     assert only(doctor.check_gpu(), "cuda").status == "note"
+    assert [one.status for one in doctor.check_cuda()] == ["note"]
 
 
 def test_an_engine_that_fails_is_named(monkeypatch):
@@ -169,6 +172,51 @@ def test_a_gpu_is_described_and_its_absence_explained(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", fail)
     assert only(doctor.check_gpu(), "cuda").detail == "CUDA driver initialization failed"
+
+
+def test_the_cuda_engine_is_described(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "wavewn" / "cubins"
+    folder.mkdir(parents=True)
+    (folder / "one.cubin").write_bytes(b"")
+    monkeypatch.setattr(nvrtc, "device_files", lambda: {"a.cu": "", "b.cuh": ""})
+    monkeypatch.setattr(nvrtc, "compiler_version", lambda: "13.0")
+    monkeypatch.setattr(nvrtc, "known_architectures", lambda: (80, 90))
+    monkeypatch.setattr(nvrtc, "available", str)
+    monkeypatch.setattr(nvrtc, "architecture_of", lambda device: "sm_90")
+
+    found = doctor.check_cuda()
+
+    assert [(one.name, one.status, one.detail) for one in found] == [
+        ("device code", "ok", f"{nvrtc.FOLDER}: 2 files"),
+        ("NVRTC", "ok", "13.0, compiles for sm_80, 90"),
+        ("GPU", "ok", "can run here, on sm_90"),
+        ("compiled kernels", "ok", f"{folder}: 1"),
+        (
+            "state",
+            "note",
+            "compiled by its tests for sm_80, 86, 89, 90, 100 and 120; never run on a GPU yet",
+        ),
+    ]
+
+
+def test_what_the_cuda_engine_lacks_is_said(monkeypatch, tmp_path):
+    def fail():
+        raise EngineError('NVRTC is not here; pip install "wavewn[cuda13]"')
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(nvrtc, "FOLDER", tmp_path)
+    monkeypatch.setattr(nvrtc, "compiler_version", fail)
+    monkeypatch.setattr(nvrtc, "available", lambda: "no GPU")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    found = doctor.check_cuda()
+
+    assert {one.status for one in found} == {"note"}
+    assert only(found, "device code").detail.endswith("is missing; reinstall wavewn")
+    assert only(found, "NVRTC").detail == 'NVRTC is not here; pip install "wavewn[cuda13]"'
+    assert only(found, "GPU").detail == "cannot run here: no GPU"
+    assert only(found, "compiled kernels").detail == f"{tmp_path}/wavewn/cubins cannot be written"
 
 
 def test_compilers_are_found_missing_or_mute(monkeypatch, tmp_path):

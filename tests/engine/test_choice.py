@@ -1,9 +1,12 @@
 """Which engine and precision "auto" takes, what it says of the others, and what cannot be had."""
 
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 
-from wavewn.engine import choice, native, reference
+from wavewn.engine import choice, native, nvrtc, reference
 from wavewn.engine.choice import make_engine, usable_precision
 from wavewn.engine.weights import pack_wavenet
 from wavewn.errors import EngineError
@@ -94,9 +97,13 @@ def test_what_is_named_runs_or_raises(weights, absent):
     assert make_engine(weights, "reference", "float32").name == "reference"
     with pytest.raises(EngineError, match="native engine cannot run here: nobody compiled it"):
         make_engine(weights, "native")
-    with pytest.raises(EngineError, match="float32 alone, not int8, and the native engine cannot"):
+    with pytest.raises(
+        EngineError,
+        match="no engine can run this on cpu: native: nobody compiled it; "
+        "reference: it runs float32 alone, not int8$",
+    ):
         make_engine(weights, precision="int8")
-    with pytest.raises(EngineError, match="the reference engine runs float32 alone, not int8$"):
+    with pytest.raises(EngineError, match="the reference engine cannot run here: it runs float32"):
         make_engine(weights, "reference", "int8")
 
 
@@ -112,6 +119,124 @@ def test_int8_without_a_calibration_is_refused(weights):
         pytest.skip(native.available())
     with pytest.raises(EngineError, match="int8 needs a calibration"):
         make_engine(weights, precision="int8")
+
+
+CUDA = torch.device("cuda", 0)
+
+
+class OnGPU:
+    """Stands for an engine of the GPU, so that the choice is tested without one."""
+
+    refuses = ""
+
+    def __init__(self, weights, device, precision="float32"):
+        if self.refuses:
+            raise EngineError(self.refuses)
+        self.device, self.precision = device, precision
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """A GPU that runs everything; returns the two engines' stand-ins."""
+
+    def engine(name, kind):
+        module = ModuleType(f"wavewn.engine.{name}")
+        made = type(kind, (OnGPU,), {"name": name})
+        setattr(module, kind, made)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return made
+
+    real = choice.importlib.util.find_spec
+    monkeypatch.setattr(
+        choice.importlib.util,
+        "find_spec",
+        lambda name: name in sys.modules or real(name),
+    )
+    monkeypatch.setattr(nvrtc, "available", lambda device: "")
+    monkeypatch.setattr(choice, "ReferenceEngine", type("Slow", (OnGPU,), {"name": "reference"}))
+    return engine("cuda", "CudaEngine"), engine("graph", "GraphEngine")
+
+
+def test_auto_takes_the_cuda_engine_on_a_gpu(weights, on_gpu, here, caplog):
+    engine = make_engine(weights, device="cuda:0")
+
+    assert (engine.name, engine.precision, engine.device) == ("cuda", "float32", CUDA)
+    assert "engine was passed over" not in caplog.text
+
+
+def test_auto_takes_the_graph_engine_where_the_kernel_cannot_run(
+    weights, on_gpu, monkeypatch, caplog
+):
+    monkeypatch.setattr(nvrtc, "available", lambda device: "the GPU is sm_70")
+
+    assert make_engine(weights, device="cuda:0", verdict={"float16": YES}).name == "graph"
+
+    assert "the cuda engine was passed over: the GPU is sm_70" in caplog.text
+    with pytest.raises(EngineError, match="the cuda engine cannot run here: the GPU is sm_70"):
+        make_engine(weights, "cuda", device="cuda:0")
+
+
+def test_auto_goes_on_where_a_model_does_not_fit(weights, on_gpu, caplog):
+    cuda, graph = on_gpu
+    cuda.refuses = "512 channels are too many"
+    assert make_engine(weights, device="cuda:0").name == "graph"
+    assert "the cuda engine was passed over: 512 channels are too many" in caplog.text
+
+    graph.refuses = "graphs are off"
+    assert make_engine(weights, device="cuda:0").name == "reference"
+    assert "the graph engine was passed over: graphs are off" in caplog.text
+
+    with pytest.raises(EngineError, match="^512 channels are too many$"):
+        make_engine(weights, "cuda", device="cuda:0")
+    with pytest.raises(
+        EngineError, match="no engine can run this on cuda:0: cuda: 512 .*; graph: it runs float32"
+    ):
+        make_engine(weights, precision="float16", device="cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected", "reason"),
+    [
+        ({"float16": YES}, "float16", ""),
+        ({"float16": NO}, "float32", "float16 was passed over: 0.02 nats"),
+        ({"int8": YES}, "float32", "float16 was passed over: the bundle has no verdict"),
+    ],
+)
+def test_the_cuda_engine_takes_half_precision_by_the_bundles_verdict(
+    weights, on_gpu, caplog, verdict, expected, reason
+):
+    assert make_engine(weights, device="cuda:0", verdict=verdict).precision == expected
+    assert reason in caplog.text
+    assert "int8 was passed over" not in caplog.text
+
+
+def test_the_cuda_engine_has_no_int8_and_the_graph_engine_only_float32(weights, on_gpu):
+    with pytest.raises(EngineError, match="cuda engine .* runs float16 and float32 alone"):
+        make_engine(weights, "cuda", "int8", device="cuda:0")
+    with pytest.raises(EngineError, match="graph engine .* runs float32 alone, not float16"):
+        make_engine(weights, "graph", "float16", device="cuda:0")
+
+
+def test_engines_of_the_gpu_are_not_taken_on_the_cpu_unless_named(weights, on_gpu, here, caplog):
+    assert make_engine(weights).name == "native"
+    with pytest.raises(EngineError, match="cuda engine cannot run here: it runs on a GPU, not"):
+        make_engine(weights, "cuda")
+    assert "slow" not in caplog.text
+
+    assert make_engine(weights, "graph").name == "graph"
+    assert "the graph engine records no graph on cpu: it is slow there" in caplog.text
+
+
+def test_an_engine_that_is_not_installed_is_passed_over(weights, on_gpu, monkeypatch, caplog):
+    real = choice.importlib.util.find_spec
+    monkeypatch.setattr(
+        choice.importlib.util,
+        "find_spec",
+        lambda name: None if name == "wavewn.engine.cuda" else real(name),
+    )
+
+    assert make_engine(weights, device="cuda:0").name == "graph"
+    assert "the cuda engine was passed over: it is not part of this installation" in caplog.text
 
 
 @pytest.fixture
@@ -150,7 +275,7 @@ def test_auto_takes_no_bfloat16_that_the_processor_has_not(one_pass, monkeypatch
     assert make_engine(one_pass("hifigan"), verdict={"bfloat16": YES}).precision == "float32"
 
 
-@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize("engine", ["native", "reference", "cuda", "graph"])
 def test_an_engine_of_the_other_kind_of_model_is_refused(weights, one_pass, engine):
     with pytest.raises(EngineError, match=f"this model is a melgan, which runs in no .* {engine}"):
         make_engine(one_pass("melgan"), engine)

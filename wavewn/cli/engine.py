@@ -9,7 +9,11 @@ if TYPE_CHECKING:
 
 def add_engine_options(verb: argparse.ArgumentParser) -> None:
     """Declare --engine, --precision, --threads and --device."""
-    verb.add_argument("--engine", default="auto", help="auto, native, reference or onepass (auto)")
+    verb.add_argument(
+        "--engine",
+        default="auto",
+        help="auto; native, cuda, graph or reference of a WaveNet, onepass of other models (auto)",
+    )
     verb.add_argument(
         "--precision",
         default="auto",

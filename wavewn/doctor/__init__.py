@@ -6,6 +6,7 @@ Packages are imported, not looked up: what is installed may not load.
 
     finding.py    what a check says; whether a package loads
     processor.py  the processor and the native engine
+    cuda.py       the cuda engine
 """
 
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import wavewn
+from wavewn.doctor.cuda import check_cuda
 from wavewn.doctor.finding import IMPORT_ERRORS, Finding, first_line, version_of, why_not
 from wavewn.doctor.processor import EXTENSION, check_cpu, check_native
 from wavewn.errors import WavewnError
@@ -79,7 +81,8 @@ def check_engines() -> list[Finding]:
         from wavewn.audio.mel import MelSpec
         from wavewn.bundle import Bundle, fresh_model
         from wavewn.config import Condition, HiFiGANConfig, WaveNetConfig
-        from wavewn.engine.choice import ONE_PASS_ENGINES
+        from wavewn.engine.choice import ONE_PASS_ENGINES, WAVENET_ENGINES
+        from wavewn.engine.choice import why_not as why_engine_cannot
         from wavewn.vocoder import ENGINES, Vocoder
     except IMPORT_ERRORS as error:
         return [Finding("engines", "reference", "broken", first_line(error), "see the versions")]
@@ -103,6 +106,8 @@ def check_engines() -> list[Finding]:
     for name in ENGINES:
         if name == "native" and why_not(EXTENSION) is not None:
             continue  # check_native says why
+        if name in WAVENET_ENGINES and why_engine_cannot(name, "auto", torch.device("cpu")):
+            continue  # it wants a GPU
         model = fresh_model(one_pass if name in ONE_PASS_ENGINES else wavenet, spec)
         bundle = Bundle(model.eval().requires_grad_(False), spec, [], {})
         try:
@@ -210,6 +215,7 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_native,
     check_cpu,
     check_gpu,
+    check_cuda,
     check_compilers,
     check_disk,
     check_extras,

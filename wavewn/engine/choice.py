@@ -3,6 +3,9 @@
 "auto" goes by the device, the machine and what the bundle says about its own precisions, never by
 timing: a model on a machine always gives the same samples. What is passed over is logged with the
 reason. What is named runs, or raises.
+
+The cuda engine goes by a bundle's verdict on float16, which was measured on the native engine's
+arithmetic: both round weights and what they meet to halves, and the GPU's sums are float32.
 """
 
 import importlib.util
@@ -24,8 +27,16 @@ from wavewn.errors import EngineError
 from wavewn.models.generators import Generator
 from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 
-WAVENET_ENGINES = ("native", "reference")  # fastest first
+PRECISIONS_OF = {  # of WaveNet's engines, fastest first
+    "native": ("int8", "float16", "float32"),
+    "cuda": ("float16", "float32"),
+    "graph": ("float32",),
+    "reference": ("float32",),
+}
+WAVENET_ENGINES = tuple(PRECISIONS_OF)
 WAVENET_PRECISIONS = ("int8", "float16", "float32")  # fastest first
+ON_CPU = ("native", "reference")  # what "auto" tries, in this order
+ON_CUDA = ("cuda", "graph", "reference")
 ONE_PASS_ENGINES = ("onepass",)
 ENGINES = (*WAVENET_ENGINES, *ONE_PASS_ENGINES)
 PRECISIONS = ("int8", "float16", "bfloat16", "float32")
@@ -47,11 +58,10 @@ def make_engine(
 
     Args:
         model: From `pack_wavenet`, or a generator without weight norm.
-        engine: "auto" or one of `ENGINES`: "native" and "reference" run WaveNets, "onepass" all
-            other models.
-        precision: "auto" or one of `PRECISIONS`; "auto" is float32 in the reference engine, and
-            in the others the fastest that `verdict` calls usable. bfloat16 must be the
-            processor's own, too.
+        engine: "auto" or one of `ENGINES`: "onepass" runs all models but WaveNets, the others run
+            WaveNets.
+        precision: "auto" or one of `PRECISIONS`; "auto" is the fastest that the engine has and
+            `verdict` calls usable. bfloat16 must be the processor's own, too.
         device: Where the model shall run.
         threads: That the engine may use; a WaveNet's samples do not depend on it.
         verdict: By precision, as a bundle's config.json has it.
@@ -87,31 +97,81 @@ def make_engine(
         return OnePassEngine(model, precision, device, threads)
     _check_choice("engine", engine, WAVENET_ENGINES, "WaveNet", ENGINES)
     _check_choice("precision", precision, WAVENET_PRECISIONS, "WaveNet", PRECISIONS)
-    reason = why_not_native(torch.device(device))
-    if engine == "native" and reason:
-        raise EngineError(f"the native engine cannot run here: {reason}")
-    if engine == "reference" or reason:
-        if precision not in ("auto", "float32"):
-            why = f", and the native engine cannot run here: {reason}" if engine == "auto" else ""
-            raise EngineError(f"the reference engine runs float32 alone, not {precision}{why}")
-        if engine == "auto":
-            logger.info("the native engine was passed over: %s", reason)
-        return ReferenceEngine(model, device)
-    from wavewn.engine.native import NativeEngine
+    device, verdict = torch.device(device), verdict or {}
+    if engine != "auto":
+        if reason := why_not(engine, precision, device):
+            raise EngineError(f"the {engine} engine cannot run here: {reason}")
+        return _make_wavenet_engine(engine, model, precision, device, threads, verdict, calibration)
+    refusals = []
+    for name in ON_CUDA if device.type == "cuda" else ON_CPU:
+        reason = why_not(name, precision, device)
+        if not reason:
+            try:
+                return _make_wavenet_engine(
+                    name, model, precision, device, threads, verdict, calibration
+                )
+            except EngineError as error:  # this model does not go into it
+                reason = str(error)
+        logger.info("the %s engine was passed over: %s", name, reason)
+        refusals.append(f"{name}: {reason}")
+    raise EngineError(f"no engine can run this on {device}: {'; '.join(refusals)}")
 
+
+def _make_wavenet_engine(
+    name: str,
+    weights: WaveNetWeights,
+    precision: str,
+    device: torch.device,
+    threads: int,
+    verdict: Mapping[str, Mapping[str, Any]],
+    calibration: Calibration | None,
+) -> WaveNetEngine:
     if precision == "auto":
-        precision = usable_precision(verdict or {})
+        precision = usable_precision(verdict, PRECISIONS_OF[name])
     else:
         _warn(precision, verdict)
-    return NativeEngine(model, precision, threads=threads, calibration=calibration)
+    if name == "native":
+        from wavewn.engine.native import NativeEngine
+
+        return NativeEngine(weights, precision, threads=threads, calibration=calibration)
+    if name == "cuda":
+        from wavewn.engine.cuda import CudaEngine
+
+        return CudaEngine(weights, device, precision)
+    if name == "graph":
+        from wavewn.engine.graph import GraphEngine
+
+        if device.type != "cuda":
+            logger.warning("the graph engine records no graph on %s: it is slow there", device)
+        return GraphEngine(weights, device)
+    return ReferenceEngine(weights, device)
+
+
+def why_not(engine: str, precision: str, device: torch.device) -> str:
+    """Say why an engine of `WAVENET_ENGINES` cannot run so; an empty string if it can."""
+    own = PRECISIONS_OF[engine]
+    if precision not in ("auto", *own):
+        return f"it runs {' and '.join(own)} alone, not {precision}"
+    if importlib.util.find_spec(f"wavewn.engine.{engine}") is None:
+        return "it is not part of this installation"
+    if engine == "native":
+        return why_not_native(device)
+    return why_not_cuda(device) if engine == "cuda" else ""
+
+
+def why_not_cuda(device: torch.device) -> str:
+    """Say why the cuda engine cannot run on a device; an empty string if it can."""
+    if device.type != "cuda":
+        return f"it runs on a GPU, not on {device}"
+    from wavewn.engine.nvrtc import available
+
+    return available(device)
 
 
 def why_not_native(device: torch.device) -> str:
     """Say why the native engine cannot run on a device; an empty string if it can."""
     if device.type != "cpu":
         return f"it runs on the CPU, not on {device}"
-    if importlib.util.find_spec("wavewn.engine.native") is None:
-        return "it is not part of this installation"
     from wavewn.engine.native import available
 
     return available()
