@@ -12,17 +12,16 @@ needs stays in the processor's caches, and memory does not grow with the utteran
 
 A call works on copies of the rows and writes them back at its end: one that raises leaves the state
 as it was. Rows that have heard equally many frames run together.
+
+On a GPU the chunks of a stream are replayed from graphs (onepass_graph.py).
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavewn.engine.call import (
     check_call,
@@ -33,14 +32,15 @@ from wavewn.engine.call import (
     contradiction,
     not_a_number,
 )
-from wavewn.engine.weights import check_plain
+from wavewn.engine.onepass_graph import SteadySteps
+from wavewn.engine.onepass_model import prepared, wants_innermost
+from wavewn.engine.onepass_rows import read_progress
+from wavewn.engine.torch_setting import torch_setting
 from wavewn.errors import EngineError, StateError
 from wavewn.models.generators import Generator
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.latency import measure
 from wavewn.nn.layout import innermost
-from wavewn.nn.packed import pack_layers
-from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 from wavewn.noise import draw_noise
 from wavewn.state import StateLayout, StreamState
 
@@ -56,6 +56,7 @@ class OnePassEngine:
         precision: "float32", or "bfloat16": of the convolutions' weights and inputs.
         device: Where states, mels and audio live.
         threads: That torch may use on the CPU during a call.
+        graphs: Replay steady chunks; None is where that is quicker: on a CUDA device.
 
     Raises:
         EngineError: The model still has weight norm, a parameter is NaN or infinite, or no such
@@ -73,6 +74,7 @@ class OnePassEngine:
         precision: str = "float32",
         device: torch.device | str = "cpu",
         threads: int = 1,
+        graphs: bool | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise EngineError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
@@ -81,21 +83,25 @@ class OnePassEngine:
         self.precision, self.threads = precision, threads
         self.device = torch.zeros(0, device=device).device  # with its number, as tensors have it
         self.n_mels, self.hop_length = model.n_mels, model.hop_length
-        self._model = _ready(model, precision).to(self.device)  # type: ignore[attr-defined]
-        pack_layers(cast("nn.Module", self._model))
+        self._model = prepared(model, precision, self.device)
         measured = measure(self._count, self.n_mels, self.hop_length)
-        self.latency_samples = measured.latency_samples
+        if self.gives_audio and measured.channels != 1:
+            raise EngineError(f"this flow gives no audio but {measured.channels} channels")
+        self.latency_samples, self._steady = measured.latency_samples, measured.steady
+        self._first, self._lag = measured.first, measured.lag_samples
         own = [("ahead", 1, 1), ("ended", 1, 1)]
         self.layout = StateLayout.of(
             [*own, *((name, rows, channels) for name, (rows, channels) in measured.shapes.items())]
         )
         self._remembered = self.layout.entries[len(own) :]
-        self._first, self._lag = self._find_lag()
+        self._steps: SteadySteps | None = None
+        if self.device.type == "cuda" if graphs is None else graphs:
+            self._steps = SteadySteps(self._steady_flow, self.device, self.hop_length)
 
     def due_samples(self, state: StreamState, frames: int) -> int:
         """See `Engine.due_samples`."""
-        heard, clocks = self._heard(state).tolist(), state.clock.tolist()
-        return max(self._given(h + frames) - c for h, c in zip(heard, clocks, strict=True))
+        rows = read_progress(state, self.hop_length)
+        return max(self._given(row.heard + frames) - row.clock for row in rows)
 
     def rest_samples(self, state: StreamState) -> int:
         """See `Engine.rest_samples`."""
@@ -114,9 +120,8 @@ class OnePassEngine:
         """See `Engine.generate`."""
         self._check_temperature(temperature)
         with state.using():
-            self._check(state, mel, speaker)
-            samples = self.due_samples(state, mel.shape[2])
-            return self._serve(state, mel, False, samples, temperature, progress, out)
+            heard = self._check(state, mel, speaker)
+            return self._serve(state, heard, mel, speaker, False, temperature, progress, out)
 
     def finish(
         self,
@@ -131,41 +136,42 @@ class OnePassEngine:
         self._check_temperature(temperature)
         mel = torch.zeros(state.batch, self.n_mels, 0, device=self.device)
         with state.using():
-            self._check(state, mel, speaker)
-            samples = self.rest_samples(state)
-            return self._serve(state, mel, True, samples, temperature, progress, out)
+            heard = self._check(state, mel, speaker)
+            return self._serve(state, heard, mel, speaker, True, temperature, progress, out)
 
     def _serve(
         self,
         state: StreamState,
+        heard: list[int],
         mel: Tensor,
+        speaker: Tensor | None,
         last: bool,
-        samples: int,
         temperature: float,
         progress: Callable[[int], None] | None,
         out: Tensor | None,
     ) -> Tensor:
         """Run rows that have heard equally many frames together, and write back."""
+        frames, hop = mel.shape[2], self.hop_length
+        due = {n: (n * hop if last else self._given(n + frames)) - self._given(n) for n in heard}
+        samples = max(due.values())
         shape = (state.batch, samples)
         if out is None:
             audio = torch.zeros(shape, device=self.device)
         else:
             check_out(out, shape, self.device)
             audio = out.zero_()
-        heard = self._heard(state)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, enabled=False),
-            _threads(self.threads, self.device),
-        ):
+        with torch.inference_mode(), torch_setting(self.device, self.threads):
             parts = []
-            for count in heard.unique().tolist():
-                rows = (heard == count).nonzero()[:, 0]
-                part = state.select(rows)
-                due = self.rest_samples(part) if last else self.due_samples(part, mel.shape[2])
-                place = samples - due
-                tell = progress if due == samples else None
-                for sound in self._run(part, mel[rows], last, temperature, rows.tolist(), tell):
+            for count in sorted(due):
+                names = [row for row, own in enumerate(heard) if own == count]
+                everyone = len(due) == 1
+                rows = slice(None) if everyone else torch.tensor(names, device=self.device)
+                part = state.clone() if isinstance(rows, slice) else state.select(rows)
+                place = samples - due[count]
+                tell = progress if due[count] == samples else None
+                who = None if speaker is None else speaker[rows]
+                settings = count, last, temperature, names, tell
+                for sound in self._run(part, mel[rows], who, *settings):
                     audio[rows, place : place + sound.shape[1]] = sound
                     place += sound.shape[1]
                 parts.append((rows, part))
@@ -178,63 +184,87 @@ class OnePassEngine:
         self,
         state: StreamState,
         mel: Tensor,
+        speaker: Tensor | None,
+        heard: int,
         last: bool,
         temperature: float,
         names: list[int],
         progress: Callable[[int], None] | None,
     ) -> Iterator[Tensor]:
         """Advance rows that have heard equally many frames; give their audio piece by piece."""
-        hop, heard = self.hop_length, int(self._heard(state)[0])
+        hop, clock = self.hop_length, self._given(heard)
         pieces = mel.split(max(PIECE // (hop * state.batch), 1), dim=2)
         for piece in pieces if mel.shape[2] or (last and heard) else ():
-            clock = int(state.clock[0])
-            sound = self._piece(state, piece, heard, last, temperature)
-            if not bool(sound.isfinite().all()):
-                row, sample = (~sound.isfinite()).nonzero()[0].tolist()
-                raise not_a_number(names[row], clock + sample)
+            sound = self._piece(state, piece, speaker, heard, last, temperature)
+            begun, clock = clock, clock + sound.shape[1]
             heard += piece.shape[2]
             state.clock += sound.shape[1]
-            state.view("ahead").fill_(heard * hop - clock - sound.shape[1])
+            state.view("ahead").fill_(heard * hop - clock)
+            self._check_finite(sound, state.buffer, names, begun)
             yield sound.clamp(-1, 1)
-            if progress is not None and (done := (clock + sound.shape[1]) // hop - clock // hop):
+            if progress is not None and (done := clock // hop - begun // hop):
                 progress(done)
         if last:
             state.view("ended").fill_(1)
-        if not math.isfinite(state.buffer.sum().item()):
-            bad = (~state.buffer.isfinite()).nonzero()
-            if len(bad):  # its audio is still to come
-                raise not_a_number(names[int(bad[0, 0])], int(state.clock[0]))
+
+    def _check_finite(self, sound: Tensor, buffer: Tensor, names: list[int], begun: int) -> None:
+        """Raise EngineError for what is no number in a piece or what is remembered of it."""
+        if math.isfinite((sound.sum() + buffer.sum()).item()):  # the device is waited for once
+            return
+        for values, sample in ((sound, begun), (buffer, begun + sound.shape[1])):
+            bad = (~values.isfinite()).nonzero().tolist()
+            if bad:  # what is only remembered is audio still to come
+                row, place = bad[0]
+                raise not_a_number(names[row], sample + (place if values is sound else 0))
 
     def _piece(
-        self, state: StreamState, mel: Tensor, heard: int, last: bool, temperature: float
+        self,
+        state: StreamState,
+        mel: Tensor,
+        speaker: Tensor | None,
+        heard: int,
+        last: bool,
+        temperature: float,
     ) -> Tensor:
         """Run the flow over some frames; give [batch, samples], not yet checked."""
-        hop, frames = self.hop_length, mel.shape[2]
-        noise: Rows | None = None
+        mel, noise = self._laid(mel), None
         if channels := self._model.noise_channels:
-            position = torch.full_like(state.clock, heard * hop)
+            position = torch.full_like(state.clock, heard * self.hop_length)
+            samples = mel.shape[2] * self.hop_length
             kinds = ("normal",) * channels
-            drawn = draw_noise(kinds, state.seed, state.stream, position, frames * hop)
-            drawn = self._laid((drawn * temperature).transpose(1, 2))
-            noise = Rows(drawn, channels, heard * hop, (heard + frames) * hop, last)
-        rows = Rows(self._laid(mel), self.n_mels, heard, heard + frames, last)
-        audio = self._model.flow(Flow(self._memory(state)), rows, noise)
-        assert audio.start == int(state.clock[0]), "the flow lost count"
+            drawn = draw_noise(kinds, state.seed, state.stream, position, samples)
+            noise = self._laid((drawn * temperature).transpose(1, 2))
+        if self._steps is not None and not last and heard >= self._steady:
+            replayed = self._steps(state.buffer, mel, noise)
+            if replayed is not None:
+                return replayed
+        return self._flow(state.buffer, mel, noise, heard, last)
+
+    def _steady_flow(self, buffer: Tensor, mel: Tensor, noise: Tensor | None) -> Tensor:
+        """Run the flow over a chunk as if it were the first steady one."""
+        return self._flow(buffer, mel, noise, self._steady, False)
+
+    def _flow(
+        self, buffer: Tensor, mel: Tensor, noise: Tensor | None, heard: int, last: bool
+    ) -> Tensor:
+        """Run the flow; a steady one never waits for the device."""
+        end, hop = heard + mel.shape[2], self.hop_length
+        rows, drive = Rows(mel, self.n_mels, heard, end, last), None
+        if noise is not None:
+            drive = Rows(noise, noise.shape[1], heard * hop, end * hop, last)
+        audio = self._model.flow(Flow(self._memory(buffer)), rows, drive)
+        assert audio.start == self._given(heard), "the flow lost count"
         return audio.whole[:, 0].float()
 
-    def _memory(self, state: StreamState) -> dict[str, Tensor]:
+    def _memory(self, buffer: Tensor) -> dict[str, Tensor]:
         """Give the flow's entries as `StreamState.view` does, which looks each of them up."""
         ends = ((e, e.offset + e.rows * e.channels) for e in self._remembered)
-        flat = ((e, state.buffer[:, e.offset : end]) for e, end in ends)
-        return {e.name: part.view(state.batch, e.rows, e.channels) for e, part in flat}
+        flat = ((e, buffer[:, e.offset : end]) for e, end in ends)
+        return {e.name: part.view(len(buffer), e.rows, e.channels) for e, part in flat}
 
     def _laid(self, x: Tensor) -> Tensor:
         """Lay rows as convolutions are fastest here; see nn/layout.py."""
-        return innermost(x) if self.device.type == "cpu" else x
-
-    def _heard(self, state: StreamState) -> Tensor:
-        """Frames that each row has heard: int64 [batch]."""
-        return (state.clock + state.view("ahead")[:, 0, 0].long()) // self.hop_length
+        return innermost(x) if wants_innermost(self.device, self.precision) else x
 
     def _given(self, frames: int) -> int:
         """Samples that so many frames from the utterance's beginning on determine."""
@@ -245,19 +275,6 @@ class OnePassEngine:
         channels = self._model.noise_channels
         return self._model.flow(flow, mel, replace(noise, channels=channels) if channels else None)
 
-    def _find_lag(self) -> tuple[int, int]:
-        """Find how many frames give the first audio, and how far it lags from then on."""
-        frames, end = 0, 0
-        while not end:
-            frames += 1
-            samples = frames * self.hop_length
-            mel, noise = Rows(None, self.n_mels, 0, frames, False), Rows(None, 1, 0, samples, False)
-            given = self._count(Flow(), mel, noise)
-            end = given.end
-        if self.gives_audio and given.channels != 1:
-            raise EngineError(f"this flow gives no audio but {given.channels} channels")
-        return frames, frames * self.hop_length - end
-
     def _check_temperature(self, temperature: float) -> None:
         check_temperature(temperature)
         if temperature != 1 and not self._model.noise_channels:
@@ -266,45 +283,18 @@ class OnePassEngine:
                 "there is nothing to make colder or hotter"
             )
 
-    def _check(self, state: StreamState, mel: Tensor, speaker: Tensor | None) -> None:
-        """Refuse what does not belong to this engine or to each other."""
+    def _check(self, state: StreamState, mel: Tensor, speaker: Tensor | None) -> list[int]:
+        """Refuse what does not belong to this engine or to each other; give the frames heard."""
         check_state(self, state)
-        aheads = state.view("ahead")[:, 0, 0].tolist()
-        marks = state.view("ended")[:, 0, 0].tolist()
-        for row, (clock, ahead, mark) in enumerate(
-            zip(state.clock.tolist(), aheads, marks, strict=True)
-        ):
-            whole = clock >= 0 and ahead.is_integer() and (clock + ahead) % self.hop_length == 0
-            given = self._given(int(clock + ahead) // self.hop_length) if whole else -1
-            if not (clock == given and mark == 0 or whole and ahead == 0 and mark == 1):
+        rows = read_progress(state, self.hop_length)
+        for number, row in enumerate(rows):
+            if not row.possible:
                 raise contradiction()
-            if mark:
-                raise StateError(f"row {row} is finished; reset it for the next utterance")
+            begun = row.ended == 0 and row.clock == self._given(row.heard)
+            if not begun and not (row.ended == 1 and row.ahead == 0):
+                raise contradiction()
+            if row.ended:
+                raise StateError(f"row {number} is finished; reset it for the next utterance")
         check_memory(state)
         check_call(self, state, mel, speaker)
-
-
-def _ready(model: Generator, precision: str) -> Generator:
-    """Copy a plain model, with convolutions in this precision."""
-    check_plain(cast("nn.Module", model))
-    ours: Generator = copy.deepcopy(model).eval().requires_grad_(False)
-    if precision == "bfloat16":
-        for module in ours.modules():
-            filters = isinstance(module, PaddedConv1d | UpsamplingConv1d)
-            if filters and not isinstance(module, PreciseConv1d):
-                module.to(torch.bfloat16)
-    return ours
-
-
-@contextmanager
-def _threads(count: int, device: torch.device) -> Iterator[None]:
-    """Let torch use so many threads on the CPU for a while."""
-    before = torch.get_num_threads()
-    if device.type != "cpu" or before == count:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return [row.heard for row in rows]

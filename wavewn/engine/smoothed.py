@@ -34,16 +34,23 @@ class SmoothedEngine(OnePassEngine):
     def __init__(self, model: SmoothedWaveNet, core: WaveNetEngine, threads: int = 1) -> None:
         super().__init__(model, "float32", core.device, threads)
         self.name, self.precision, self._core = core.name, core.precision, core
+        self.speakers = core.speakers
         self._begin = self.layout.size
         shapes = [(e.name, e.rows, e.channels) for e in self.layout.entries]
         shapes += [(f"core.{e.name}", e.rows, e.channels) for e in core.layout.entries]
         self.layout = StateLayout.of(shapes)
 
     def _piece(
-        self, state: StreamState, mel: Tensor, heard: int, last: bool, temperature: float
+        self,
+        state: StreamState,
+        mel: Tensor,
+        speaker: Tensor | None,
+        heard: int,
+        last: bool,
+        temperature: float,
     ) -> Tensor:
         """See `OnePassEngine`."""
-        memory = self._memory(state)
+        memory = self._memory(state.buffer)
         rows = []
         for row in range(state.batch):
             own = {name: part[row : row + 1] for name, part in memory.items()}
@@ -58,7 +65,7 @@ class SmoothedEngine(OnePassEngine):
             state.seed,
             state.stream,
         )
-        audio = self._core.generate(core, condition, temperature=temperature)
+        audio = self._core.generate(core, condition, speaker=speaker, temperature=temperature)
         state.buffer[:, self._begin :] = core.buffer
         return audio
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavewn.errors import ShapeError
-from wavewn.nn.layout import interleave, repeat
+from wavewn.nn.layout import interleave, is_innermost, repeat
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 
 
@@ -252,7 +252,10 @@ class Flow:
             older = past if kept == held else past[:, held - kept :]
             if older.dtype != data.dtype:
                 older = older.to(data.dtype)
-            data = torch.cat([older, data], dim=1)
+            if is_innermost(x.data):
+                data = torch.cat([older, data], dim=1)
+            else:  # the same, laid as `x` is
+                data = torch.cat([older.transpose(1, 2), x.data], dim=2).transpose(1, 2)
         if held and data.shape[1]:  # what is older than this is not asked for again
             newest = data[:, -held:]
             past[:, held - newest.shape[1] :] = newest

@@ -17,10 +17,19 @@ class Measured:
     Attributes:
         shapes: Of each entry in which a stream remembers something: (rows, channels).
         latency_samples: The largest shortfall of the audio behind the frames heard.
+        first: Frames that give the first audio.
+        lag_samples: By which audio falls short from then on.
+        steady: Frames after which a chunk differs from the next in the numbers of its rows alone:
+            nothing in its work depends any more on how long ago the utterance began.
+        channels: Of the audio: 1, where it is audio.
     """
 
     shapes: dict[str, tuple[int, int]]
     latency_samples: int
+    first: int
+    lag_samples: int
+    steady: int
+    channels: int
 
 
 def measure(run: Callable[[Flow, Rows, Rows], Rows], bands: int, hop_length: int) -> Measured:
@@ -35,18 +44,23 @@ def measure(run: Callable[[Flow, Rows, Rows], Rows], bands: int, hop_length: int
         EngineError: It never comes to give a hop for a frame.
     """
     shapes: dict[str, tuple[int, int]] = {}
-    latency, steady, before = 0, 0, -1
+    latency, first, lag, since = 0, 0, 0, 1
+    before: object = None
     for frame in range(1, 10_000):
-        flow = Flow(shapes=shapes)
+        flow, heard = Flow(shapes=shapes), (frame - 1) * hop_length
         mel = Rows(None, bands, frame - 1, frame, False)
-        noise = Rows(None, 1, (frame - 1) * hop_length, frame * hop_length, False)
+        noise = Rows(None, 1, heard, heard + hop_length, False)
         known = dict(shapes)
         audio = run(flow, mel, noise)
-        behind = frame * hop_length - audio.end
+        behind = heard + hop_length - audio.end
         latency = max(latency, behind)
-        steady = steady + 1 if audio.end and behind == before and known == shapes else 0
-        before = behind
-        if steady == 3:
+        if audio.end and not first:
+            first, lag = frame, behind
+        work = flow.taken, audio.start - heard, audio.end - heard
+        if not audio.end or work != before or known != shapes:
+            since = frame
+        before = work
+        if frame == since + 3:
             used = {name: shape for name, shape in shapes.items() if shape[0]}
-            return Measured(used, latency)
+            return Measured(used, latency, first, lag, since - 1, audio.channels)
     raise EngineError("the generator gives no whole hop for each frame; check its upsampling")
