@@ -39,31 +39,45 @@ HPARAMS = {
 }  # fmt: skip
 
 
-def write_wavenet_vocoder(folder):
+OLD_HPARAMS = HPARAMS | {
+    "min_level_db": -100, "ref_level_db": 20, "allow_clipping_in_normalization": True,
+    "upsample_scales": [4, 4], "freq_axis_kernel_size": 3, "legacy": True, "gin_channels": 2,
+    "n_speakers": 2,
+}  # fmt: skip
+
+
+def write_wavenet_vocoder(folder, old):
     shapes = {"first_conv": (4, 1, 1), "last_conv_layers.1": (3, 3, 1)}
     shapes["last_conv_layers.3"] = (6, 3, 1)
-    state = {"upsample_net.conv_in.weight": torch.randn(6, 6, 3)}
+    state = {} if old else {"upsample_net.conv_in.weight": torch.randn(6, 6, 3)}
+    if old:
+        state["embed_speakers.weight"] = torch.randn(2, 2)
     for i in range(2):
         name = f"conv_layers.{i}"
         shapes |= {f"{name}.conv": (8, 4, 2), f"{name}.conv1x1_out": (4, 4, 1)}
         shapes |= {f"{name}.conv1x1_skip": (3, 4, 1)}
-        state[f"{name}.conv1x1c.weight"] = torch.randn(8, 6, 1)
-        state[f"upsample_net.upsample.up_layers.{2 * i + 1}.weight"] = torch.randn(1, 1, 1, 9)
+        if old:
+            shapes |= {f"{name}.conv1x1c": (8, 6, 1), f"{name}.conv1x1g": (8, 2, 1)}
+            shapes[f"upsample_conv.{2 * i}"] = (1, 1, 3, 4)
+        else:
+            state[f"{name}.conv1x1c.weight"] = torch.randn(8, 6, 1)
+            state[f"upsample_net.upsample.up_layers.{2 * i + 1}.weight"] = torch.randn(1, 1, 1, 9)
     for name, shape in shapes.items():
         state |= {f"{name}.weight": torch.randn(shape), f"{name}.bias": torch.randn(shape[0])}
     folder.mkdir()
-    (folder / "hparams.json").write_text(json.dumps(HPARAMS))
+    (folder / "hparams.json").write_text(json.dumps(OLD_HPARAMS if old else HPARAMS))
     torch.save({"state_dict": state}, folder / "checkpoint_step000000001.pth")
-    np.save(folder / "stats.npy", np.array([[0.0] * 6, [1.0] * 6]))
+    if not old:
+        np.save(folder / "stats.npy", np.array([[0.0] * 6, [1.0] * 6]))
 
 
-@pytest.fixture(scope="module", params=[*GENERATORS, "wavenet_vocoder"])
+@pytest.fixture(scope="module", params=[*GENERATORS, "wavenet_vocoder", "2018"])
 def checkpoint(request, tmp_path_factory):
     """Give the folder of a good checkpoint, and its files with their content."""
     folder = tmp_path_factory.mktemp("files") / "out"
     torch.manual_seed(0)
-    if request.param == "wavenet_vocoder":
-        write_wavenet_vocoder(folder)
+    if request.param in ("wavenet_vocoder", "2018"):
+        write_wavenet_vocoder(folder, request.param == "2018")
     else:
         model = make_generator(GENERATORS[request.param], SPEC)
         write_foreign(model.settings, SPEC, model.state_dict(), "parallel-wavegan", folder)
@@ -146,7 +160,9 @@ def test_damage_ends_in_one_error(good, data):
 
 @pytest.mark.parametrize("hostile", [np.array([print], object), np.zeros((2, 10**6))])
 def test_statistics_run_nothing_and_stay_small(good, hostile):
-    folder, _ = good
+    folder, files = good
+    if folder / "stats.npy" not in files:
+        pytest.skip("its mels are not normalised by statistics")
     np.save(folder / "stats.npy", hostile, allow_pickle=True)
 
     assert "stats.npy" in answer(folder)

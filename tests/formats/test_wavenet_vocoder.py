@@ -244,15 +244,6 @@ def test_without_statistics_it_says_how_to_write_them(tmp_path):
         read_foreign(tmp_path)
 
 
-def test_the_layout_of_2018_is_refused(tmp_path):
-    weights = Weights()
-    weights("upsample_conv.0", 1, 1, 3)
-    write(tmp_path, weights, HPARAMS)
-
-    with pytest.raises(FormatError, match="layout of 2018"):
-        read_foreign(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -262,7 +253,7 @@ def test_the_layout_of_2018_is_refused(tmp_path):
         (SMOOTHED | {"upsample_params": {}}, "upsample_scales is None"),
         (SMOOTHED, "'upsample_net.conv_in.weight' is not there"),
         ({"input_type": "mulaw-quantize"}, "one-hot"),
-        ({"gin_channels": 16}, "speakers have no embedding"),
+        ({"gin_channels": 16}, "has no embedding of them"),
         ({"output_distribution": "Normal"}, "out_channels is 6"),
         ({"output_distribution": "Beta"}, "Logistic or Normal"),
         ({"postprocess": ""}, "preprocess is"),

@@ -117,7 +117,8 @@ def check_config(config: Any, where: str) -> tuple[ModelConfig, MelSpec]:
     names = config["speakers"]
     if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise BundleError(f"{where}: speakers must be different names, got {names!r:.60}")
-    known = settings.speakers if isinstance(settings, WaveNetConfig) else 0
+    speaking = settings.network if isinstance(settings, SmoothedWaveNetConfig) else settings
+    known = speaking.speakers if isinstance(speaking, WaveNetConfig) else 0
     if len(names) != known:
         raise BundleError(f"{where}: the model has {known} speakers, {len(names)} are named")
     check_precisions(config, settings, where)

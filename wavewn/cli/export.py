@@ -167,7 +167,7 @@ def measure_precisions(
 
     model = bundle.model
     if isinstance(model, SmoothedWaveNet):  # its network's frames are samples
-        parts = [Piece(one.audio, model.condition(one.mel)) for one in pieces]
+        parts = [Piece(one.audio, model.condition(one.mel), one.speaker) for one in pieces]
         return measure(model.network, parts)
     if isinstance(model, WaveNet):
         return measure(model, pieces)

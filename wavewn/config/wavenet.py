@@ -164,31 +164,39 @@ class WaveNetConfig:
 
 @dataclass(frozen=True)
 class SmoothedWaveNetConfig:
-    """A WaveNet whose samples hear stretched and smoothed mels (models/smoothed_wavenet.py).
+    """A WaveNet whose samples hear mels that a network stretched (models/smoothed_wavenet.py).
 
     Attributes:
         network: Sizes, head, pre-emphasis; its frames are samples, which it hears as they are.
         condition_context: Mel frames that the first convolution sees on either side.
         upsample_rates: Their product is the hop length of the mel.
+        band_taps: Bands that each step of the stretching mixes, an odd number: it then rectifies
+            and knows no context. 0: rows are repeated, and smoothed over time.
     """
 
     network: WaveNetConfig
     kind: Literal["smoothed-wavenet"] = field(default="smoothed-wavenet", kw_only=True)
     condition_context: int = 2
     upsample_rates: tuple[int, ...] = (4, 4, 4, 4)
+    band_taps: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least(self, 0, "condition_context")
+        check_at_least(self, 0, "condition_context", "band_taps")
+        if self.band_taps and (self.condition_context or not self.band_taps % 2):
+            raise ConfigError(
+                f"SmoothedWaveNetConfig.band_taps is {self.band_taps}: expected 0, or an odd "
+                "number and a condition_context of 0"
+            )
         if not self.upsample_rates or min(self.upsample_rates) < 1:
             raise ConfigError(
                 "SmoothedWaveNetConfig.upsample_rates must be whole numbers from 1 on, got "
                 f"{self.upsample_rates}"
             )
         condition, network = self.network.condition, self.network
-        if condition.look_ahead or network.prediction_order or network.speakers:
+        if condition.look_ahead or network.prediction_order:
             raise ConfigError(
-                "SmoothedWaveNetConfig.network must look ahead by no frame, predict nothing and "
-                "know one speaker: its frames are samples"
+                "SmoothedWaveNetConfig.network must look ahead by no frame and predict nothing: "
+                "its frames are samples"
             )
 
     @property

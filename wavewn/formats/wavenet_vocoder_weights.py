@@ -5,16 +5,18 @@ The network is ours but for factors, which go into the weights, in float64:
 - a layer gives sqrt(1/2) (x + W_out z). With x = s_l y, where s falls by sqrt(1/2) a layer, y is a
   plain sum: gates hear s_l y, and what is added to y is W_out z / s_l. The s begin above 1 and end
   below it, so that no weight becomes tiny.
-- skips are summed times sqrt(1/L).
+- skips are summed times sqrt(1/L); in 2018 the sum was halved in power at each layer but the first.
 - they learn audio times a gain, in which means and scales of the head lie; ours lie beside it. A
   drawn sample is held to 1 before the gain is taken out there, and after it here.
-- a network with stretched and smoothed mels hears them sample by sample, as they are.
+- a network with stretched mels hears them sample by sample, as they are.
+- what a speaker adds to each layer's gate goes through channels of the condition of their own.
 - gates of another width than the residual: the narrower of them is filled up with zeros.
 """
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +36,10 @@ from wavewn.models.wavenet import MEL_SCALE
 
 @dataclass(frozen=True)
 class Network:
-    """What its settings say of the network."""
+    """What its settings say of the network.
+
+    `old` is the layout of 2018: conditions have biases, and mels are stretched by `band_taps`.
+    """
 
     layers: int
     stacks: int
@@ -50,6 +55,17 @@ class Network:
     pre_emphasis: float
     context: int = 0
     rates: tuple[int, ...] = ()
+    band_taps: int = 0
+    old: bool = False
+    skip_sum: Literal["mean", "halved", "plain"] = "mean"
+    speakers: int = 0
+    speaker_channels: int = 0
+
+    def skip_factor(self, layer: int) -> float:
+        """Give the factor of a layer's skips in their sum."""
+        if self.skip_sum == "halved":
+            return math.sqrt(0.5) ** (self.layers - max(layer, 1))
+        return math.sqrt(1 / self.layers) if self.skip_sum == "mean" else 1.0
 
 
 class _Source:
@@ -78,8 +94,8 @@ def translate(
     network: Network, state: dict[str, Tensor], mel: MelSpec, path: Path
 ) -> tuple[WaveNetConfig | SmoothedWaveNetConfig, dict[str, Tensor]]:
     """Give our settings, and our weights."""
-    source, half = _Source(state, path), network.gates // 2
-    R, S, width = network.residual, network.skips, max(network.residual, half)
+    source = _Source(state, path)
+    R, S, width = network.residual, network.skips, max(network.residual, network.gates // 2)
     if network.layers > len(state):
         raise FormatError(f"{path}: has fewer weights than its settings ask for layers")
     scale = 2 ** (network.layers / 4)  # s of the first layer; that of the last is about 1 / scale
@@ -90,30 +106,16 @@ def translate(
     ours = {key: _filled(value, width) for key, value in ours.items()}
     conditions = []
     for i in range(network.layers):
-        theirs, last = f"conv_layers.{i}", i == network.layers - 1
-        gate = source.take(f"{theirs}.conv.weight", 2 * half, R, network.kernel_size) * scale
-        bias = source.take(f"{theirs}.conv.bias", 2 * half)
-        condition = source.take(f"{theirs}.conv1x1c.weight", 2 * half, network.bands)
-        out = source.take(f"{theirs}.conv1x1_out.weight", R, half) / scale
-        out_bias = source.take(f"{theirs}.conv1x1_out.bias", R) / scale
-        part = math.sqrt(1 / network.layers)
-        skip = source.take(f"{theirs}.conv1x1_skip.weight", S, half) * part
-        skip_bias = source.take(f"{theirs}.conv1x1_skip.bias", S) * part
-        residual = [] if last else [_filled(out, width)]
-        residual_bias = [] if last else [_filled(out_bias, width)]
-        name = f"stack.layers.{i}"
-        gate = torch.cat([_filled(one, width) for one in gate.chunk(2)])
-        ours[f"{name}.gate.weight"] = _filled(gate.transpose(0, 1), width).transpose(0, 1)
-        ours[f"{name}.gate.bias"] = torch.cat([_filled(one, width) for one in bias.chunk(2)])
-        out = torch.cat([*residual, skip])
-        ours[f"{name}.out.weight"] = _filled(out.T, width).T
-        ours[f"{name}.out.bias"] = torch.cat([*residual_bias, skip_bias])
-        conditions += [_filled(one, width) for one in condition.chunk(2)]
+        layer, condition = _layer(network, source, i, scale)
+        ours |= {f"stack.layers.{i}.{key}": value for key, value in layer.items()}
+        conditions.append(condition)
         scale *= math.sqrt(0.5)
-    ours |= _heard(torch.cat(conditions), 0.0 if network.rates else mel.log_floor)
-    for name, layer, rows in (("hidden", 1, S), ("output", 3, network.outputs)):
-        ours[f"{name}.weight"] = source.take(f"last_conv_layers.{layer}.weight", rows, S)
-        ours[f"{name}.bias"] = source.take(f"last_conv_layers.{layer}.bias", rows)
+    ours |= _heard(network, torch.cat(conditions), 0.0 if network.rates else mel.log_floor)
+    if network.speakers:
+        ours |= _speakers(network, source)
+    for name, place, rows in (("hidden", 1, S), ("output", 3, network.outputs)):
+        ours[f"{name}.weight"] = source.take(f"last_conv_layers.{place}.weight", rows, S)
+        ours[f"{name}.bias"] = source.take(f"last_conv_layers.{place}.bias", rows)
     head = _head(network, ours)
     upsampling = _upsampling(network, source)
     source.close()
@@ -125,8 +127,10 @@ def translate(
         cycles=network.stacks,
         layers_per_cycle=network.layers // network.stacks,
         head=head,
-        condition=Condition(2 * network.bands, 1, 1, 0, "nearest"),
+        condition=Condition(2 * network.bands + network.speaker_channels, 1, 1, 0, "nearest"),
         pre_emphasis=network.pre_emphasis,
+        speakers=network.speakers,
+        speaker_channels=max(network.speaker_channels, 1),
     )
     if network.rates:
         ours = {f"network.{key}": value for key, value in ours.items()} | upsampling
@@ -134,12 +138,78 @@ def translate(
     if not network.rates:
         return settings, plain
     return SmoothedWaveNetConfig(
-        settings, condition_context=network.context, upsample_rates=network.rates
+        settings,
+        condition_context=network.context,
+        upsample_rates=network.rates,
+        band_taps=network.band_taps,
     ), plain
 
 
+def _layer(
+    network: Network, source: _Source, i: int, scale: float
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Give our weights of a layer that hears `scale` times our input, and of its condition."""
+    R, S, half, name = network.residual, network.skips, network.gates // 2, f"conv_layers.{i}"
+    width, part = max(R, half), network.skip_factor(i)
+    gate = source.take(f"{name}.conv.weight", 2 * half, R, network.kernel_size) * scale
+    bias = source.take(f"{name}.conv.bias", 2 * half)
+    condition, more = _condition(network, source, name)
+    bias = bias + more
+    out = source.take(f"{name}.conv1x1_out.weight", R, half) / scale
+    out_bias = source.take(f"{name}.conv1x1_out.bias", R) / scale
+    skip = source.take(f"{name}.conv1x1_skip.weight", S, half) * part
+    skip_bias = source.take(f"{name}.conv1x1_skip.bias", S) * part
+    if i < network.layers - 1:  # nobody would hear the last one's residual
+        skip = torch.cat([_filled(out, width), skip])
+        skip_bias = torch.cat([_filled(out_bias, width), skip_bias])
+    gate, bias, condition = (
+        torch.cat([_filled(one, width) for one in both.chunk(2)])
+        for both in (gate, bias, condition)
+    )
+    layer = {
+        "gate.weight": _filled(gate.transpose(0, 1), width).transpose(0, 1),
+        "gate.bias": bias,
+        "out.weight": _filled(skip.T, width).T,
+        "out.bias": skip_bias,
+    }
+    return layer, condition
+
+
+def _condition(network: Network, source: _Source, layer: str) -> tuple[Tensor, Tensor]:
+    """Take what a layer's gate hears of mel and speaker, and what these add to its bias."""
+    weights, biases = [], torch.zeros(network.gates, dtype=torch.float64)
+    parts = {"conv1x1c": network.bands, "conv1x1g": network.speaker_channels}
+    for name, channels in parts.items():
+        if channels:
+            weights.append(source.take(f"{layer}.{name}.weight", network.gates, channels))
+            if network.old:
+                biases = biases + source.take(f"{layer}.{name}.bias", network.gates)
+    return torch.cat(weights, dim=1), biases
+
+
+def _speakers(network: Network, source: _Source) -> dict[str, Tensor]:
+    """Take the embedding; it goes as it is into the channels of the condition after the mel's."""
+    channels = network.speaker_channels
+    same = torch.eye(channels, dtype=torch.float64)
+    return {
+        "condition.embedding.weight": source.take(
+            "embed_speakers.weight", network.speakers, channels
+        ),
+        "condition.speaker.weight": torch.cat([same.new_zeros(2 * network.bands, channels), same]),
+        "condition.speaker.bias": same.new_zeros(2 * network.bands + channels),
+    }
+
+
 def _upsampling(network: Network, source: _Source) -> dict[str, Tensor]:
-    """Take the network that upsamples mels; its names are ours."""
+    """Take the network that upsamples mels; its names are ours, but for those of 2018."""
+    if network.old:
+        taken = {}
+        for i, rate in enumerate(network.rates):
+            parts = {"weight": (1, 1, network.band_taps, rate), "bias": (1,)}
+            for end, shape in parts.items():
+                name = f"upsample_conv.{2 * i}.{end}"  # between them their rectifiers count
+                taken[f"upsample_net.steps.{i}.{end}"] = source.take(name, *shape)
+        return taken
     bands, names = network.bands, "upsample_net.upsample.up_layers"
     shapes: dict[str, tuple[int, ...]] = {}
     if network.rates:
@@ -149,20 +219,29 @@ def _upsampling(network: Network, source: _Source) -> dict[str, Tensor]:
     return {name: source.take(name, *shape) for name, shape in shapes.items()}
 
 
-def _heard(projection: Tensor, floor: float) -> dict[str, Tensor]:
+def _heard(network: Network, projection: Tensor, floor: float) -> dict[str, Tensor]:
     """Let the layers hear the mel as it is: ours is shifted by a floor, scaled, and rectified.
 
     What is rectified is the mel and its negative; their difference is the mel again.
     """
-    bands = projection.shape[1]
+    bands = network.bands
+    of_mel, of_speaker = projection[:, :bands], projection[:, bands:]
+    return heard_as_it_is(bands, floor, network.speaker_channels) | {
+        "mel_silence": torch.tensor(floor),
+        "stack.condition.weight": torch.cat([of_mel, -of_mel, of_speaker], dim=1),
+        "stack.condition.bias": projection.new_zeros(len(projection)),
+    }
+
+
+def heard_as_it_is(bands: int, floor: float, others: int = 0) -> dict[str, Tensor]:
+    """Give the condition network that passes on a mel, its negative, and `others` zeros."""
     silence = torch.full((bands,), floor, dtype=torch.float64)
     same = MEL_SCALE * torch.eye(bands, dtype=torch.float64)
     return {
-        "mel_silence": torch.tensor(floor),
-        "condition.convs.0.weight": torch.cat([same, -same])[..., None],
-        "condition.convs.0.bias": torch.cat([silence, -silence]),
-        "stack.condition.weight": torch.cat([projection, -projection], dim=1),
-        "stack.condition.bias": projection.new_zeros(len(projection)),
+        "condition.convs.0.weight": _filled(torch.cat([same, -same]), 2 * bands + others)[
+            ..., None
+        ],
+        "condition.convs.0.bias": _filled(torch.cat([silence, -silence]), 2 * bands + others),
     }
 
 
