@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from wavewn.config import Condition, Gaussian, LogisticMixture, MuLaw, WaveNetConfig
+from wavewn.engine.graph import GraphEngine
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.engine.weights import pack_wavenet
@@ -70,6 +71,8 @@ class Choice:
         weights = pack_wavenet(model)
         if self.name == "reference":
             return ReferenceEngine(weights, self.device or "cpu")
+        if self.name == "graph":
+            return GraphEngine(weights, self.device or "cpu")
         from wavewn.engine.native import NativeEngine
 
         calibration = calibration_of(model) if self.precision == "int8" else None
@@ -110,7 +113,8 @@ def absence():
 
 def engine_params(device):
     """Every engine, instruction set and precision; what cannot run here is skipped and says why."""
-    params = [pytest.param(Choice(device=device), id="reference")]
+    plain = ("reference", "graph")
+    params = [pytest.param(Choice(name, device=device), id=name) for name in plain]
     if device:  # the native engine is tested where it runs
         return params
     if why := absence():
@@ -134,7 +138,7 @@ def pytest_generate_tests(metafunc):
 def pytest_terminal_summary(terminalreporter):
     if why := absence():
         terminalreporter.write_sep("=", "THE NATIVE ENGINE WAS NOT TESTED", red=True, bold=True)
-        terminalreporter.write_line(f"The engine contract ran on the reference alone: {why}")
+        terminalreporter.write_line(f"The engine contract ran without it: {why}")
 
 
 def settings_of(name: str, layers_per_cycle: int = 3) -> WaveNetConfig:
