@@ -66,7 +66,7 @@ class Vocoder:
             pack_wavenet(bundle.model) if isinstance(bundle.model, WaveNet) else bundle.model,
             engine,
             precision,
-            device=_device(device),
+            device=usable_device(device),
             threads=threads,
             verdict=bundle.config.get("verdict"),
             calibration=calibration_of(bundle.config),
@@ -232,7 +232,12 @@ def _tell_nobody(frames: int) -> None:
     """Stand in for a `progress` that nobody asked for."""
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """Return a device, with its number; None is the CPU.
+
+    Raises:
+        EngineError: It is not here, or holds no values.
+    """
     try:
         probe = torch.zeros(1, device="cpu" if device is None else device)
         probe.item()  # a device that holds no values fails here

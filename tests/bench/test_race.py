@@ -13,7 +13,7 @@ from wavewn.errors import ConfigError, EngineError
 class Clocked:
     """A contender that takes a set time a frame, on a clock of its own."""
 
-    precision, instruction_set, threads = "float32", "", 1
+    precision, instruction_set, threads, device = "float32", "", 1, race.CPU
 
     def __init__(self, name, seconds_a_frame, clock, streams=1):
         self.engine, self.streams = name, streams
@@ -58,6 +58,26 @@ def test_rates_real_time_and_share_are_told_in_their_units(clock, small):
     assert result.rtf_24k == pytest.approx(1.5 * result.rtf)
     assert result.share_of_bound == pytest.approx(40_000 / 200_000)
     assert contender.runs[-3:] == [100] * 3
+
+
+def test_what_runs_on_a_gpu_has_no_bound(clock, small):
+    contender = Clocked("one", 0.01, clock)
+    contender.device = torch.device("cuda", 1)
+
+    (result,) = race.race(small, [contender], seconds=1.0, rounds=1)
+
+    assert (result.share_of_bound, result.bound_samples_per_s) == (None, None)
+    assert result.device == "cuda:1"
+
+
+def test_a_gpu_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+
+    for device in (race.CPU, torch.device("cuda", 1)):
+        race.await_device(device)
+
+    assert waited == [torch.device("cuda", 1)]
 
 
 def test_contenders_take_turns_in_another_order_each_round(clock, small):
@@ -168,6 +188,40 @@ def test_what_cannot_run_is_left_out_with_its_reason(monkeypatch, small, caplog)
     assert "native, int8, auto: left out: no such rows" in caplog.text
 
 
+def test_auto_is_the_best_engine_of_the_device(monkeypatch, caplog):
+    reasons = {"native": "not compiled", "cuda": "no compiler"}
+    monkeypatch.setattr(lineup, "why_not", lambda name, precision, device: reasons.get(name, ""))
+
+    assert lineup.best_engine(race.CPU) == "reference"
+    assert lineup.best_engine(torch.device("cuda")) == "graph"
+    assert "not measuring the native engine: not compiled" in caplog.text
+    reasons.clear()
+    assert lineup.best_engine(race.CPU) == "native"
+    assert lineup.best_engine(torch.device("cuda")) == "cuda"
+
+
+def test_the_cuda_engine_runs_in_the_precisions_it_has(monkeypatch, small, caplog):
+    def make(weights, name, precision, device):
+        if refuse:
+            raise EngineError("512 channels are too many")
+        return f"{name} {precision} {device}"
+
+    refuse = False
+    monkeypatch.setattr(lineup, "why_not", lambda name, precision, device: "")
+    monkeypatch.setattr(lineup, "make_engine", make)
+
+    def names(**wish):
+        wish = lineup.Wish(("cuda", "graph"), device="cuda:0", **wish)
+        return [name for name, _ in lineup.engines(small, wish)]
+
+    both = ["cuda float16 cuda:0", "cuda float32 cuda:0", "graph float32 cuda:0"]
+    assert names() == both
+    assert names(precisions=("float32", "int8")) == both[1:]
+    refuse = True
+    assert names() == []
+    assert "cuda, float16: left out: 512 channels are too many" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -185,4 +239,5 @@ def test_the_machine_has_a_name():
     assert processor_name("vendor_id : x\nmodel name\t: Some CPU @ 2 GHz\nflags : a") == (
         "Some CPU @ 2 GHz"
     )
-    assert describe_machine()["machine"]
+    assert describe_machine(race.CPU)["machine"]
+    assert "gpu" not in describe_machine(race.CPU)

@@ -19,6 +19,7 @@ def test_json_gives_one_object_a_line(capsys):
         assert (row["engine"], row["shape"], row["precision"]) == ("reference", "S", "float32")
         assert row["rtf"] == pytest.approx(16_000 * row["streams"] / row["samples_per_s"])
         assert {"threads", "share_of_bound", "spread", "machine", "load"} <= set(row)
+        assert row["device"] == "cpu"
 
 
 def test_a_bundle_is_measured_with_its_own_mels(voice, capsys):
@@ -54,6 +55,9 @@ def test_latency_times_single_pushes(voice, capsys):
         (["--seconds", "0"], "above 0"),
         (["--engine", "abacus"], "no engine 'abacus'"),
         (["--latency", "--baselines"], "leave --baselines out"),
+        (["--device", "meta", "--baselines"], "--baselines run on the CPU"),
+        (["--device", "meta"], "device 'meta' cannot be used here"),
+        (["--engine", "cuda", "--shape", "S"], "of cuda none can run so here"),
     ],
 )
 def test_a_mistake_is_one_line(words, message, capsys):

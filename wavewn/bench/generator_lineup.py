@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wavewn.bench.generators import GeneratorSubject, Published, whole
 from wavewn.bench.lineup import Wish
-from wavewn.bench.race import Contender, EngineContender
+from wavewn.bench.race import CPU, Contender, EngineContender
 from wavewn.engine.choice import ONE_PASS_ENGINES, why_not_bfloat16
 from wavewn.engine.onepass import PRECISIONS, OnePassEngine
 from wavewn.errors import ConfigError, EngineError
@@ -41,7 +41,7 @@ class EagerContender:
     def __init__(
         self, subject: GeneratorSubject, threads: int, streams: int, compiled: bool = False
     ) -> None:
-        self.engine = "torch.compile" if compiled else "torch"
+        self.engine, self.device = "torch.compile" if compiled else "torch", CPU
         self.threads, self.streams = threads, streams
         self._subject, self._mel = subject, subject.mel(streams, 0)
 
@@ -71,6 +71,7 @@ class OnnxContender:
     precision = "float32"
     instruction_set = ""
     streams = 1
+    device = CPU
 
     def __init__(self, subject: GeneratorSubject, threads: int) -> None:
         import onnxruntime
@@ -105,19 +106,19 @@ def generator_engines(subject: GeneratorSubject, wish: Wish) -> list[tuple[OnePa
 
     What cannot run here is logged with its reason and left out.
     """
-    found = []
+    found, device = [], torch.device(wish.device)
     for name in wish.engines:
         if name not in ("auto", *ONE_PASS_ENGINES):
             logger.warning("%s: left out: it does not run %s", name, subject.shape)
             continue
         for precision in dict.fromkeys(wish.precisions or reversed(PRECISIONS)):
-            reason = why_not_bfloat16(torch.device("cpu")) if precision == "bfloat16" else ""
+            reason = why_not_bfloat16(device) if precision == "bfloat16" else ""
             if precision not in PRECISIONS or reason:
                 why = reason or f"choose from {', '.join(PRECISIONS)}"
                 logger.warning("onepass, %s: left out: %s", precision, why)
                 continue
             for threads in wish.threads:
-                engine = OnePassEngine(subject.model, precision, threads=threads)
+                engine = OnePassEngine(subject.model, precision, device, threads)
                 found.append((engine, threads))
     return found
 
@@ -139,6 +140,9 @@ def generator_contenders(
     ]
     if not found:
         raise EngineError(f"nothing to measure: of {', '.join(wish.engines)} none can run so here")
+    if torch.device(wish.device) != CPU:
+        logger.warning("torch and onnxruntime: left out: they are measured on the CPU alone")
+        return found
     for threads in wish.threads:
         for streams in wish.streams:
             found.append(EagerContender(subject, threads, streams))

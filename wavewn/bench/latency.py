@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from wavewn.bench.race import Course
+from wavewn.bench.race import Course, await_device
 from wavewn.engine.call import Engine
 from wavewn.engine.stream import Stream
 
@@ -32,6 +32,7 @@ class Latency:
         instruction_set: Likewise; empty where none was chosen.
         threads: Likewise.
         streams: That a push advances together.
+        device: Where the engine runs.
         calls: Pushes that were timed.
         frame_ms: How long a frame sounds: a push must take less.
         call_ms: Median of whole calls.
@@ -47,6 +48,7 @@ class Latency:
     instruction_set: str
     threads: int
     streams: int
+    device: str
     calls: int
     frame_ms: float
     call_ms: float
@@ -61,16 +63,18 @@ def measure_latency(
     """Push single frames, `calls` times, and time each push."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    stream = Stream(engine, streams, speaker=subject.speaker(streams))
-    mel = subject.mel(streams, 1)
-    out = torch.empty(streams * subject.hop_length)
+    speaker, device = subject.speaker(streams), engine.device
+    stream = Stream(engine, streams, speaker=None if speaker is None else speaker.to(device))
+    mel = subject.mel(streams, 1).to(device)
+    out = torch.empty(streams * subject.hop_length, device=device)
     call_s, kernel_s = [], []
     try:
         behind = 1 - (-engine.latency_samples // subject.hop_length)
-        stream.push(subject.mel(streams, getattr(engine, "look_ahead", behind)))
+        stream.push(subject.mel(streams, getattr(engine, "look_ahead", behind)).to(device))
         for i in range(min(WARM, calls) + calls):
             began = time.perf_counter()
             stream.push(mel, out=out)
+            await_device(device)
             took_s = time.perf_counter() - began
             if i >= min(WARM, calls):
                 call_s.append(took_s)
@@ -86,6 +90,7 @@ def measure_latency(
         instruction_set=getattr(engine, "instruction_set", ""),
         threads=threads,
         streams=streams,
+        device=str(device),
         calls=calls,
         frame_ms=1000 * subject.hop_length / subject.sample_rate,
         call_ms=1000 * statistics.median(call_s),

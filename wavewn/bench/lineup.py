@@ -6,18 +6,28 @@ import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
+
+import torch
 
 from wavewn.bench.baselines import Baseline, unfit
 from wavewn.bench.race import BaselineContender, Contender, EngineContender
 from wavewn.bench.subject import Subject
 from wavewn.engine.call import WaveNetEngine
+from wavewn.engine.choice import (
+    ENGINES,
+    ON_CPU,
+    ON_CUDA,
+    PRECISIONS_OF,
+    make_engine,
+    why_not,
+)
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.errors import ConfigError, EngineError
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "native", "reference", "onepass")
-PRECISIONS = ("float32", "float16", "int8")  # of WaveNets
+PRECISIONS = ("float32", "float16", "int8")  # of the native engine
 
 
 @dataclass(frozen=True)
@@ -25,12 +35,13 @@ class Wish:
     """What somebody wants to see measured: every combination of these.
 
     Attributes:
-        engines: Of `ENGINES`.
+        engines: "auto", or of `ENGINES`.
         precisions: Such as "float32"; none are all that there are. Engines that have one precision
             take no notice.
         instruction_sets: "auto", "all", or names; engines without them take no notice.
         threads: Numbers of threads.
         streams: Numbers of streams.
+        device: Where the engines run.
     """
 
     engines: tuple[str, ...] = ("auto",)
@@ -38,11 +49,13 @@ class Wish:
     instruction_sets: tuple[str, ...] = ("auto",)
     threads: tuple[int, ...] = (1,)
     streams: tuple[int, ...] = (1,)
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in self.engines:
-            if name not in ENGINES:
-                raise ConfigError(f"no engine {name!r} here; choose from {', '.join(ENGINES)}")
+            if name not in ("auto", *ENGINES):
+                known = ", ".join(ENGINES)
+                raise ConfigError(f"no engine {name!r} here; choose from auto, {known}")
         if min(*self.threads, *self.streams) < 1:
             raise ConfigError("numbers of threads and of streams must be at least 1")
 
@@ -52,29 +65,55 @@ def engines(subject: Subject, wish: Wish) -> Iterator[tuple[WaveNetEngine, int]]
 
     What cannot run here is logged with its reason and left out.
     """
-    from wavewn.engine.native import available
-
+    device = torch.device(wish.device)
     wanted = list(wish.engines)
     if "auto" in wanted:
-        reason = available()
-        if reason:
-            logger.warning("measuring the reference engine: %s", reason)
-        wanted[wanted.index("auto")] = "reference" if reason else "native"
+        wanted[wanted.index("auto")] = best_engine(device)
     for name in dict.fromkeys(wanted):
         if name == "onepass":
             logger.warning("onepass: left out: it does not run WaveNets")
+        elif reason := why_not(name, "auto", device):
+            logger.warning("%s: left out: %s", name, reason)
+        elif name == "native":
+            yield from native_engines(subject, wish)
+        else:
+            yield from torch_engines(subject, wish, name, device)
+
+
+def best_engine(device: torch.device) -> str:
+    """Name the engine that "auto" is; why it is not a faster one is logged."""
+    for name in ON_CUDA if device.type == "cuda" else ON_CPU:
+        if not (reason := why_not(name, "auto", device)):
+            break
+        logger.warning("not measuring the %s engine: %s", name, reason)
+    return name
+
+
+def native_engines(subject: Subject, wish: Wish) -> Iterator[tuple[WaveNetEngine, int]]:
+    """Make the native engine in each precision, instruction set and number of threads."""
+    for precision, chosen, threads in itertools.product(
+        wish.precisions or PRECISIONS, instruction_sets(wish), wish.threads
+    ):
+        try:
+            yield make_native(subject, precision, chosen, threads), threads
+        except EngineError as error:
+            logger.warning("native, %s, %s: left out: %s", precision, chosen, error)
+
+
+def torch_engines(
+    subject: Subject, wish: Wish, name: str, device: torch.device
+) -> Iterator[tuple[WaveNetEngine, int]]:
+    """Make an engine whose tensors are torch's, in each precision it has and number of threads."""
+    own = PRECISIONS_OF[name]
+    if len(own) > 1 and wish.precisions:
+        own = tuple(precision for precision in own if precision in wish.precisions)
+    for precision, threads in itertools.product(own, wish.threads):
+        try:
+            engine = make_engine(subject.weights, name, precision, device=device)
+        except EngineError as error:
+            logger.warning("%s, %s: left out: %s", name, precision, error)
             continue
-        if name == "reference":
-            for threads in wish.threads:
-                yield ReferenceEngine(subject.weights), threads
-            continue
-        for precision, chosen, threads in itertools.product(
-            wish.precisions or PRECISIONS, instruction_sets(wish), wish.threads
-        ):
-            try:
-                yield make_native(subject, precision, chosen, threads), threads
-            except EngineError as error:
-                logger.warning("native, %s, %s: left out: %s", precision, chosen, error)
+        yield cast("WaveNetEngine", engine), threads
 
 
 def instruction_sets(wish: Wish) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from wavewn.bench.subject import Subject
 from wavewn.engine.call import Engine
 from wavewn.state import StreamState
 
+CPU = torch.device("cpu")
+
 
 class Course(Protocol):
     """What a race is about: a model of any kind; a `Subject` is one.
@@ -71,7 +73,7 @@ class Course(Protocol):
         """Choose a speaker for each stream, where the model knows any."""
 
     def bound(self, precision: str, threads: int, streams: int) -> float | None:
-        """Measure how many samples a second the machine allows at most; None: it cannot be."""
+        """Measure how many samples a second the processor allows at most; None: it cannot be."""
 
 
 class Contender(Protocol):
@@ -83,6 +85,7 @@ class Contender(Protocol):
         instruction_set: Where it was chosen, else empty.
         threads: That it may use.
         streams: That it advances together.
+        device: Where it runs.
     """
 
     engine: str
@@ -90,6 +93,7 @@ class Contender(Protocol):
     instruction_set: str
     threads: int
     streams: int
+    device: torch.device
 
     def run(self, frames: int) -> None:
         """Generate so many frames of audio of each stream."""
@@ -101,19 +105,21 @@ class EngineContender:
     def __init__(self, engine: Engine, subject: Course, threads: int, streams: int) -> None:
         self.engine, self.precision = engine.name, engine.precision
         self.instruction_set: str = getattr(engine, "instruction_set", "")
-        self.threads, self.streams = threads, streams
+        self.threads, self.streams, self.device = threads, streams, engine.device
         self._engine, self._subject = engine, subject
         self._state = StreamState.zeros(engine.layout, streams, device=engine.device)
-        self._mel = subject.mel(streams, getattr(engine, "look_ahead", 0))
-        self._speaker = subject.speaker(streams)
+        self._mel = subject.mel(streams, getattr(engine, "look_ahead", 0)).to(self.device)
+        speaker = subject.speaker(streams)
+        self._speaker = None if speaker is None else speaker.to(self.device)
         self._engine.generate(self._state, self._mel, speaker=self._speaker)
 
     def run(self, frames: int) -> None:
         """See `Contender.run`."""
         if self._mel.shape[2] != frames:
-            self._mel = self._subject.mel(self.streams, frames)
+            self._mel = self._subject.mel(self.streams, frames).to(self.device)
         torch.set_num_threads(self.threads)
         self._engine.generate(self._state, self._mel, speaker=self._speaker)
+        await_device(self.device)
 
 
 class BaselineContender:
@@ -122,6 +128,7 @@ class BaselineContender:
     precision = "float32"
     instruction_set = ""
     threads = streams = 1
+    device = CPU
 
     def __init__(self, baseline: Baseline, subject: Subject) -> None:
         self.engine = baseline.name
@@ -148,12 +155,13 @@ class Result:
         instruction_set: Likewise.
         threads: Likewise.
         streams: Likewise.
+        device: Likewise.
         samples_per_s: Of all streams together, the median of the rounds.
         rtf: Seconds of computing for a second of audio of each stream; below 1 is faster than
             real time.
         rtf_24k: The same at 24 kHz, for the shapes, which have no rate of their own.
         share_of_bound: `samples_per_s` over the bound (bound.py, generators.py), or None where
-            there is none.
+            there is none, as on a GPU.
         bound_samples_per_s: The bound, measured in the same rounds.
         spread: Fastest minus slowest round over the median.
         rounds: How many there were.
@@ -166,6 +174,7 @@ class Result:
     instruction_set: str
     threads: int
     streams: int
+    device: str
     samples_per_s: float
     rtf: float
     rtf_24k: float | None
@@ -201,7 +210,8 @@ def race(
                 i = (turn + place) % len(contenders)
                 contender = contenders[i]
                 load = contender.precision, contender.threads, contender.streams
-                if (bound := subject.bound(*load)) is not None:
+                bound = subject.bound(*load) if contender.device == CPU else None
+                if bound is not None:
                     bounds[i].append(bound)
                 took_s = seconds_of(contender.run, frames[i])
                 rates[i].append(frames[i] * hop * contender.streams / took_s)
@@ -227,6 +237,7 @@ def make_result(
         instruction_set=contender.instruction_set,
         threads=contender.threads,
         streams=contender.streams,
+        device=str(contender.device),
         samples_per_s=rate,
         rtf=contender.streams * subject.sample_rate / rate,
         rtf_24k=contender.streams * 24_000 / rate if subject.fixed else None,
@@ -244,6 +255,12 @@ def frames_for(run: Callable[[int], None], seconds: float, fewest: int, most: in
     while (took_s := seconds_of(run, frames)) < seconds / 4 and frames < most:
         frames = min(4 * frames, most)
     return max(fewest, min(round(frames * seconds / took_s), most))
+
+
+def await_device(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def seconds_of(run: Callable[[int], None], frames: int) -> float:

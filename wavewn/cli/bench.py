@@ -49,7 +49,10 @@ def add_bench(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="of a shape's condition, from frames to samples (linear)",
     )
     verb.add_argument(
-        "--engine", type=words, default=["auto"], help="auto, native, reference, onepass"
+        "--engine",
+        type=words,
+        default=["auto"],
+        help="auto, native, cuda, graph, reference, onepass (auto)",
     )
     verb.add_argument(
         "--precision",
@@ -63,6 +66,7 @@ def add_bench(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         default=["auto"],
         help="auto takes the best, all takes each that runs here; or names (auto)",
     )
+    verb.add_argument("--device", default="cpu", help="such as cuda (cpu)")
     verb.add_argument("--threads", type=numbers, default=[1], help="numbers of threads (1)")
     verb.add_argument("--streams", type=numbers, default=[1], help="streams in one batch (1)")
     verb.add_argument("--seconds", type=float, default=1.0, help="length of one run (1)")
@@ -93,11 +97,14 @@ def run_bench(args: argparse.Namespace) -> None:
     """
     from wavewn.bench.lineup import Wish
     from wavewn.bench.machine import describe_machine
+    from wavewn.vocoder import usable_device
 
     if sum(map(bool, (args.model, args.models, args.shape))) > 1:
         raise ConfigError("measure a model or --shape, not both at once")
     if not args.seconds > 0 or args.repeats < 1 or args.calls < 1:
         raise ConfigError("--seconds must be above 0, --repeats and --calls at least 1")
+    if args.baselines and args.device != "cpu":
+        raise ConfigError("--baselines run on the CPU; leave --device out")
     if args.latency and args.baselines:
         raise ConfigError("--latency times engines; leave --baselines out")
     wish = Wish(
@@ -106,8 +113,9 @@ def run_bench(args: argparse.Namespace) -> None:
         tuple(args.instruction_set),
         tuple(args.threads),
         tuple(args.streams),
+        str(usable_device(args.device)),
     )
-    machine = describe_machine()
+    machine = describe_machine(usable_device(args.device))
     if not args.json:
         print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     for subject in subjects(args):
