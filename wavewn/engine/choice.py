@@ -142,7 +142,7 @@ def _make_wavenet_engine(
         from wavewn.engine.graph import GraphEngine
 
         if device.type != "cuda":
-            logger.warning("the graph engine records no graph on %s: it is slow there", device)
+            logger.info("the graph engine records no graph on %s: it is slow there", device)
         return GraphEngine(weights, device)
     return ReferenceEngine(weights, device)
 
