@@ -6,6 +6,7 @@ compared are the parameters of every sample's distribution, given the samples be
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from wavewn.bundle.contents import fresh_model
-from wavewn.config import Gaussian
+from wavewn.config import Condition, Gaussian, HiFiGANConfig, MuLaw
 from wavewn.engine.native import NativeEngine, available
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.engine.weights import pack_wavenet
 from wavewn.errors import FormatError
 from wavewn.formats import wavenet_vocoder
 from wavewn.formats.found import read_foreign
+from wavewn.formats.writing import write_foreign
 from wavewn.nn.weight_norm import load_state
 from wavewn.state import StreamState
 
@@ -272,3 +274,88 @@ def test_what_cannot_be_held_is_refused_with_the_reason(tmp_path, change, messag
 
     with pytest.raises(FormatError, match=message):
         read_foreign(tmp_path)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        SMOOTHED,
+        {},
+        {"output_distribution": "Normal", "out_channels": 2, "preprocess": "", "postprocess": ""},
+        {"gate_channels": 4, "highpass_cutoff": 0.0},
+        {"layers": 30, "stacks": 6},
+    ],
+    ids=["smoothed", "repeated", "gaussian", "filled-up", "deep"],
+)
+def test_it_goes_back_as_it_came(tmp_path, changes):
+    (tmp_path / "theirs").mkdir()
+    written(tmp_path / "theirs", **changes)
+    found, model = converted(tmp_path / "theirs")
+
+    files = write_foreign(
+        found.settings, found.mel, found.state, "wavenet_vocoder", tmp_path / "back"
+    )
+
+    assert files == ["checkpoint_step000000000.pth", "hparams.json", "stats.npy"]
+    levels, mel = spoken()
+    again, other = converted(tmp_path / "back")
+    assert (again.settings, again.mel) == (found.settings, found.mel)
+    torch.testing.assert_close(other(levels, mel), model(levels, mel), rtol=0, atol=ATOL)
+
+
+def test_what_goes_back_has_the_names_and_shapes_of_their_program(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    written(tmp_path / "theirs", **SMOOTHED)
+    found = read_foreign(tmp_path / "theirs")
+
+    write_foreign(found.settings, found.mel, found.state, "wavenet_vocoder", tmp_path / "back")
+
+    first, second = (
+        torch.load(folder / name, weights_only=True)["state_dict"]
+        for folder, name in (
+            (tmp_path / "theirs", "checkpoint_step000000007.pth"),
+            (tmp_path / "back", "checkpoint_step000000000.pth"),
+        )
+    )
+    assert {k: v.shape for k, v in first.items()} == {k: v.shape for k, v in second.items()}
+    params = json.loads((tmp_path / "back/hparams.json").read_text())
+    assert params.keys() >= HPARAMS.keys() - {"exponential_moving_average"}
+    assert all(type(params[key]) is int for key in ("fmin", "fmax"))  # its parser asks for it
+
+
+def changed(found, **network):
+    return replace(found, settings=replace(found.settings, **network))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: changed(f, head=MuLaw()), "its head is mu-law"),
+        (lambda f: changed(f, speakers=2), "it knows speakers"),
+        (lambda f: changed(f, head_channels=9), "another width than its skips"),
+        (lambda f: changed(f, condition=Condition()), "hears mels through a network"),
+        (lambda f: changed(f, pre_emphasis=0.5), "its pre_emphasis is 0.5.*becomes 0.85"),
+        (lambda f: replace(f, mel=replace(f.mel, f_min=60.5)), "its settings take whole numbers"),
+        (lambda f: replace(f, mel=replace(f.mel, grid="half-hop")), "its mel.grid is 'half-hop'"),
+        (lambda f: replace(f, settings=HiFiGANConfig()), "its kind is hifigan"),
+    ],
+)
+def test_what_cannot_go_back_is_refused_with_the_reason(tmp_path, change, message):
+    (tmp_path / "theirs").mkdir()
+    written(tmp_path / "theirs")
+    found = change(read_foreign(tmp_path / "theirs"))
+
+    with pytest.raises(FormatError, match=message):
+        write_foreign(found.settings, found.mel, found.state, "wavenet_vocoder", tmp_path / "back")
+
+
+@pytest.mark.parametrize("key", ["condition.convs.0.weight", "stack.condition.weight"])
+def test_one_that_was_trained_on_does_not_go_back(tmp_path, key):
+    (tmp_path / "theirs").mkdir()
+    written(tmp_path / "theirs")
+    found = read_foreign(tmp_path / "theirs")
+    found.state[key][0, 1] += 1e-3
+
+    with pytest.raises(FormatError, match="was it trained after it came from there"):
+        write_foreign(found.settings, found.mel, found.state, "wavenet_vocoder", tmp_path / "back")

@@ -2,7 +2,8 @@
 
 import argparse
 
-FAMILIES = ("hifigan", "parallel-wavegan")  # spelt here, so that --help loads no torch
+# Spelt here, so that --help loads no torch.
+FAMILIES = ("hifigan", "parallel-wavegan", "wavenet_vocoder")
 
 
 def run_convert_out(args: argparse.Namespace) -> None:

@@ -20,9 +20,10 @@ from torch import Tensor
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.config import HiFiGANConfig, MelGANConfig, ModelConfig, ParallelWaveGANConfig
 from wavewn.errors import ConfigError, FormatError
-from wavewn.formats import hifigan, parallel_wavegan
+from wavewn.formats import hifigan, parallel_wavegan, wavenet_vocoder
 from wavewn.formats.found import Found
 from wavewn.formats.parallel_wavegan_names import UNHEARD, Upsampled, names
+from wavewn.formats.wavenet_vocoder_writing import hparams, weights
 from wavewn.nn.weight_norm import convert_state_dict
 
 RTOL = 1e-6  # of weights that were split into gain and direction and folded again
@@ -149,8 +150,7 @@ def _parallel_wavegan(
     model = {"generator": _normed(theirs)}
     torch.save({"model": model, "steps": 0, "epochs": 0}, folder / "checkpoint-0steps.pkl")
     (folder / parallel_wavegan.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-    spelt = _per_band(mel)
-    np.save(folder / "stats.npy", np.array([spelt.mean, spelt.scale], np.float64))
+    _save_statistics(mel, folder)
 
 
 def _generator_params(settings: Upsampled, mel: MelSpec) -> tuple[str, dict[str, object]]:
@@ -203,8 +203,27 @@ def _normed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return convert_state_dict(state, "hook", axes=axes)
 
 
+def _wavenet_vocoder(
+    settings: ModelConfig, mel: MelSpec, state: dict[str, Tensor], folder: Path
+) -> None:
+    values = hparams(settings, mel)
+    (folder / "hparams.json").write_text(json.dumps(values, indent=2) + "\n")
+    content = {
+        "state_dict": weights(settings, mel, state), "optimizer": None, "global_step": 0,
+        "global_epoch": 0, "global_test_step": 0,
+    }  # fmt: skip
+    torch.save(content, folder / "checkpoint_step000000000.pth")
+    _save_statistics(mel, folder)
+
+
+def _save_statistics(mel: MelSpec, folder: Path) -> None:
+    spelt = _per_band(mel)
+    np.save(folder / "stats.npy", np.array([spelt.mean, spelt.scale], np.float64))
+
+
 Write = Callable[[ModelConfig, MelSpec, dict[str, Tensor], Path], None]
 FAMILIES: dict[str, tuple[Write, Callable[[Path], Found]]] = {
     "hifigan": (_hifigan, hifigan.read),
     "parallel-wavegan": (_parallel_wavegan, parallel_wavegan.read),
+    "wavenet_vocoder": (_wavenet_vocoder, wavenet_vocoder.read),
 }
