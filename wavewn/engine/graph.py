@@ -1,7 +1,7 @@
-"""The graph engine: the reference's WaveNet from static caches, recorded as CUDA graphs.
+"""The graph engine: the reference's WaveNet from static caches, captured as CUDA graphs.
 
 What a GPU does for a sample are a few dozen small kernels, and Python cannot launch them as fast as
-they run. So the steps of steps.py are recorded once, each as a graph: hearing a frame, beginning
+they run. So the steps of steps.py are captured once, each as a graph: hearing a frame, beginning
 it, BLOCK of its samples, and one sample for the tail of a hop that has no good divisor. Then one
 launch makes up to BLOCK samples. The device keeps the time, and the host neither waits nor asks
 before the call ends; noise is drawn on the CPU, some frames ahead, and sent behind the kernels.
@@ -14,7 +14,6 @@ depend on chunking to the last bit as long as the batch is the same; with anothe
 choose other kernels, and audio is that of another order of summation.
 """
 
-import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from wavewn.audio.companding import de_emphasis
 from wavewn.engine.call import not_a_number
+from wavewn.engine.capture import Capturer, Step
 from wavewn.engine.folded import folded
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.engine.static import NEVER, Caches
@@ -35,16 +35,12 @@ from wavewn.state import StreamState
 BLOCK = 32  # samples in one graph at most
 IDLE = 4  # caches kept for the next calls
 NOISE_FRAMES = 16  # whose noise is drawn at once
-GRAPHS = 8  # that caches keep; a temperature has its own
+GRAPHS = 8  # that caches keep; each temperature has its own
 
-_RECORDING = threading.Lock()  # torch allows one at a time in a process
-
-
-Step = Callable[[], None]
-Key = tuple[str, float | None]
+Key = tuple[str, float | None]  # which step, and for which temperature
 
 
-class Steps:
+class CapturedSteps:
     """Caches and their steps, ready to run.
 
     Args:
@@ -54,50 +50,44 @@ class Steps:
 
     def __init__(self, caches: Caches, count: int) -> None:
         self.caches, self._count = caches, count
-        self._hop = caches.weights.hop_length
-        self._device = caches.clock.device
-        self._graphs: dict[Key, torch.cuda.CUDAGraph] = {}
+        self._tail = caches.weights.hop_length % count
+        self._forget()
 
     def prepare(self, temperature: float | None) -> None:
-        """Record what a call will run; spoils what the caches hold."""
-        if self._device.type != "cuda":
-            return
+        """Capture what a call will run; spoils what the caches hold."""
         steps = self._steps(temperature)
-        if len(self._graphs.keys() | steps.keys()) > GRAPHS:
-            self._graphs.clear()
+        if len(self._captured.keys() | steps.keys()) > GRAPHS:
+            self._forget()
         for key, step in steps.items():
-            if key not in self._graphs:
-                self._graphs[key] = record(step, self._device)
+            if key not in self._captured:
+                self.caches.sample.zero_()  # the step is run: let it lie within the frame
+                self._captured[key] = self._capturer.capture(step)
 
     def hear(self) -> None:
         """Run the mel network for the frame in the caches."""
-        self._run("hear", None)
+        self._captured["hear", None]()
 
     def generate(self, temperature: float | None) -> None:
         """Begin the frame that was heard and make its samples."""
-        self._run("condition", None)
-        blocks, rest = divmod(self._hop, self._count)
-        for _ in range(blocks):
-            self._run("block", temperature)
-        for _ in range(rest):
-            self._run("sample", temperature)
+        self._captured["condition", None]()
+        for _ in range(self.caches.weights.hop_length // self._count):
+            self._captured["block", temperature]()
+        for _ in range(self._tail):
+            self._captured["sample", temperature]()
 
-    def _run(self, name: str, temperature: float | None) -> None:
-        key = (name, temperature)
-        if self._device.type != "cuda":
-            self._steps(temperature)[key]()
-            return
-        with torch.cuda.device(self._device):  # whose current stream it runs on
-            self._graphs[key].replay()
+    def _forget(self) -> None:
+        self._captured: dict[Key, Step] = {}
+        self._capturer = Capturer(self.caches.clock.device)
 
     def _steps(self, temperature: float | None) -> dict[Key, Step]:
+        caches = self.caches
         steps: dict[Key, Step] = {
-            ("hear", None): partial(hear, self.caches),
-            ("condition", None): partial(condition, self.caches),
-            ("block", temperature): partial(advance, self.caches, self._count, temperature),
+            ("hear", None): partial(hear, caches),
+            ("condition", None): partial(condition, caches),
+            ("block", temperature): partial(advance, caches, self._count, temperature),
         }
-        if self._hop % self._count:
-            steps["sample", temperature] = partial(advance, self.caches, 1, temperature)
+        if self._tail:
+            steps["sample", temperature] = partial(advance, caches, 1, temperature)
         return steps
 
 
@@ -137,35 +127,12 @@ class Noise:
         return self._drawn[:, place * self._hop : (place + 1) * self._hop]
 
 
-def record(step: Step, device: torch.device) -> torch.cuda.CUDAGraph:
-    """Run a step once, so that libraries make what they make at first use, and record it.
-
-    The graph has a memory pool of its own, and the work space of cuBLAS, which torch would share
-    with other graphs recorded on the same stream, lies in it: graphs of two calls may run at once.
-    """
-    with _RECORDING, torch.cuda.device(device):
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            step()
-        graph = torch.cuda.CUDAGraph()
-        torch._C._cuda_clearCublasWorkspaces()
-        try:
-            # Other threads may go on allocating meanwhile.
-            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
-                step()
-        finally:
-            torch._C._cuda_clearCublasWorkspaces()
-        torch.cuda.current_stream().wait_stream(side)
-    return graph
-
-
 class GraphEngine(ReferenceEngine):
     """Runs streams of one WaveNet; see `wavewn.engine.call.WaveNetEngine`.
 
     Several threads may call one engine at once, each with a state of its own. The first call with a
-    batch size or a temperature records graphs, for some seconds. `progress` is told when a frame
-    has been sent to the device, which may be well before it is done.
+    batch size or a temperature has graphs to capture. `progress` is told when a frame was sent to
+    the device, which may be well before it is done.
 
     Args:
         weights: From `pack_wavenet`.
@@ -189,7 +156,7 @@ class GraphEngine(ReferenceEngine):
         super().__init__(weights, device)
         with torch.inference_mode():
             self._folded = folded(self._ready)
-        self._rested: list[Steps] = []
+        self._rested: list[CapturedSteps] = []
 
     def _run(
         self,
@@ -202,50 +169,50 @@ class GraphEngine(ReferenceEngine):
         names: list[int],
     ) -> Tensor:
         """Advance streams that are equally far ahead."""
-        hop = self.hop_length
+        hop, kind = self.hop_length, temperature if forced is None else None
         ahead, begun = int(state.view("ahead")[0, 0, 0]), state.clock.tolist()
         skipped = min(self.look_ahead - ahead, mel.shape[2])
         due = mel.shape[2] - skipped
-        noise = None if forced is not None else Noise(self.head.noise, state, hop, due)
-        kind = temperature if forced is None else None
+        noise = Noise(self.head.noise, state, hop, due)
+        levels = torch.zeros(state.batch, due * hop, device=self.device)
+        parameters = levels.new_zeros(*levels.shape, 0 if forced is None else self.head.parameters)
         steps = self._take(state.batch)
         caches = steps.caches
         steps.prepare(kind)
         caches.load(state, speaker)
-        drawn: list[Tensor] = []
-        parameters: list[Tensor] = []
         for i, frame in enumerate(mel.unbind(2)):
             caches.mel.copy_(frame)
             steps.hear()
             if i < skipped:
                 continue
-            number = i - skipped
-            if noise is None:
-                assert forced is not None
-                caches.forced.copy_(forced[:, number * hop : (number + 1) * hop])
+            samples = slice((i - skipped) * hop, (i - skipped + 1) * hop)
+            if forced is None:
+                caches.noise.copy_(noise.of_frame(i - skipped))
             else:
-                caches.noise.copy_(noise.of_frame(number))
+                caches.forced.copy_(forced[:, samples])
             steps.generate(kind)
-            drawn.append(caches.drawn.clone())
+            levels[:, samples] = caches.drawn
             if forced is not None:
-                parameters.append(caches.parameters.transpose(0, 1).clone())
+                parameters[:, samples] = caches.parameters.transpose(0, 1)
             if progress is not None:
                 progress(1)
         state.clock += due * hop
         state.view("ahead").fill_(ahead + skipped)
         caches.store(state)
-        check_sound(caches.broken.tolist(), begun, names)
+        check_sound(caches.broken.tolist(), begun, names)  # waits for all of it
         self._lay_back(steps)
-        if not due:
-            shape = (state.batch, 0) if forced is None else (state.batch, 0, self.head.parameters)
-            return torch.zeros(shape, device=self.device)
-        emphasis = state.view("emphasis")[:, 0, 0]
-        sound = self.head.decode(torch.cat(drawn, dim=1))
-        audio = de_emphasis(sound, self.weights.settings.pre_emphasis, emphasis.clone())
-        emphasis.copy_(audio[:, -1])
-        return audio.clamp(-1, 1) if forced is None else torch.cat(parameters, dim=1)
+        audio = self._audio(levels, state.view("emphasis")[:, 0, 0])
+        return audio if forced is None else parameters
 
-    def _take(self, batch: int) -> Steps:
+    def _audio(self, levels: Tensor, emphasis: Tensor) -> Tensor:
+        """Levels [batch, samples] to audio; the filter's memory [batch] is updated in place."""
+        decoded = self.head.decode(levels)
+        audio = de_emphasis(decoded, self.weights.settings.pre_emphasis, emphasis.clone())
+        if audio.shape[1]:
+            emphasis.copy_(audio[:, -1])
+        return audio.clamp(-1, 1)
+
+    def _take(self, batch: int) -> CapturedSteps:
         """Take caches that no other call holds."""
         with self._lock:
             for steps in self._rested:
@@ -253,9 +220,9 @@ class GraphEngine(ReferenceEngine):
                     self._rested.remove(steps)
                     return steps
         count = block_of(self.hop_length)
-        return Steps(Caches(self._ready, self._folded, self.head, batch, count), count)
+        return CapturedSteps(Caches(self._ready, self._folded, self.head, batch, count), count)
 
-    def _lay_back(self, steps: Steps) -> None:
+    def _lay_back(self, steps: CapturedSteps) -> None:
         """Keep caches for the next call; nothing on the device reads or writes them any more."""
         with self._lock:
             self._rested = [*self._rested, steps][-IDLE:]

@@ -1,9 +1,9 @@
-"""The steps by which a WaveNet's samples are made in caches (static.py), fit to be recorded.
+"""The steps by which a WaveNet's samples are made in caches (static.py), fit to be captured.
 
 Every step reads and writes the same memory in the same order, whatever the time: where a stream
 stands is a number on the device, from which the step computes its slots. Nothing here waits for
 the device or asks it for a number, and nothing that is made on the way outlives the step. So a CUDA
-graph can record each of them; on the CPU they run as they are.
+graph can capture each of them; on the CPU they run as they are.
 
 A sample is a chain of small calls, three a layer (folded.py). What concerns all layers at once is
 one call: the condition, the older taps (gathered from the rings), the new layer inputs (scattered
