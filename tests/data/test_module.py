@@ -187,6 +187,7 @@ def module(utterances, tmp_path):
 
 def trainer(step=0, rank=0, ranks=1, accumulate=1):
     return SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
         global_step=step,
         global_rank=rank,
         world_size=ranks,

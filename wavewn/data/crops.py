@@ -17,7 +17,7 @@ Where an acoustic model's mels are given, a crop begins where one of their frame
 Source: Valin & Skoglund 2019, "LPCNet", arXiv:1810.11846, section 3.4, for noise; spans are ours.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, gcd
 from pathlib import Path
@@ -62,12 +62,16 @@ class Batch:
     paths: list[str]
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """Copy to a device; Lightning calls this."""
-        audio, mel, speaker, starts, keep, noise = (
-            tensor.to(device, non_blocking=non_blocking)
-            for tensor in (self.audio, self.mel, self.speaker, self.starts, self.keep, self.noise)
-        )
-        return Batch(audio, mel, speaker, starts, keep, noise, self.paths)
+        """Copy to a device; Lightning calls this. Out of pinned memory nobody waits for it."""
+        return self._each(lambda x: x.to(device, non_blocking=non_blocking or x.is_pinned()))
+
+    def pin_memory(self) -> "Batch":
+        """Copy into memory that a GPU reads by itself; a DataLoader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = self.audio, self.mel, self.speaker, self.starts, self.keep, self.noise
+        return Batch(*map(function, tensors), self.paths)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class CropsModule(LightningDataModule):
         if spec.peak or spec.high_pass_hz or spec.pre_emphasis or spec.gain != 1:
             raise ConfigError(
                 "training reads audio as it lies in the files: mel.peak, mel.high_pass_hz, "
-                "mel.pre_emphasis and mel.gain must be off; process the corpus beforehand"
+                "mel.pre_emphasis and mel.gain must be off (--mel.high_pass_hz null); process the "
+                "corpus beforehand"
             )
         manifest = folder / settings.manifest
         self.settings, self.spec, self.seed = settings, spec, seed
@@ -187,8 +188,9 @@ class CropsModule(LightningDataModule):
         assert trainer is not None
         used = trainer.global_step * trainer.accumulate_grad_batches * trainer.world_size
         crops = self.training_crops(used + trainer.global_rank, trainer.world_size)
+        cuda = trainer.strategy.root_device.type == "cuda"
         workers = self.settings.workers
-        return DataLoader(crops, batch_size=None, num_workers=workers)
+        return DataLoader(crops, batch_size=None, num_workers=workers, pin_memory=cuda)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The fixed validation batches of this rank."""

@@ -91,6 +91,11 @@ class Adversarial(VocoderModule):
         batch = data.first_batch()
         return data_dependent_init(self.model, lambda: self.generate(batch, 0, 0), scale=scale)
 
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """See `VocoderModule`; a generator's own `learn` stays eager."""
+        self.model.compile(backend=backend)
+        self.discriminators.compile(backend=backend)
+
     def check_crops(self, frames: int, valid_frames: int) -> None:
         """Raise ConfigError where a crop is shorter than what the losses look at."""
         game, hop = self.game, self.recipe.mel.hop_length

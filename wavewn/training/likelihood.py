@@ -93,6 +93,8 @@ def fit_predictor(module: "Likelihood", batches: Callable[[int], Batch]) -> None
     """Train the mel network and the predictors by their own likelihood, without the stack."""
     model, settings = module.model, module.recipe.optimiser
     parts = [part for part in (model.condition, model.predictor, model.pitch) if part is not None]
+    home, device = next(model.parameters()).device, device_of(module.recipe)
+    model.to(device)
     parameters = [p for part in parts for p in part.parameters()]
     optimiser = torch.optim.Adam(parameters, settings.lr, (settings.beta1, settings.beta2))
     steps = settings.predictor_steps
@@ -101,7 +103,7 @@ def fit_predictor(module: "Likelihood", batches: Callable[[int], Batch]) -> None
     for step in bar:
         factor = learning_rate_factor(step, settings, steps)
         optimiser.param_groups[0]["lr"] = settings.lr * factor
-        batch = batches(step)
+        batch = batches(step).to(device)
         levels = model.levels(batch.audio)
         loss = module.predictor_loss(batch, levels, module.hear(levels, batch))
         if not bool(loss.isfinite()):
@@ -115,6 +117,15 @@ def fit_predictor(module: "Likelihood", batches: Callable[[int], Batch]) -> None
         optimiser.step()
         bar.set_postfix(nats=f"{loss.item():.3f}", refresh=False)
     optimiser.zero_grad()
+    model.to(home)
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """Where this process will train: a batch that suits a GPU would keep a CPU busy for long."""
+    wanted = recipe.trainer_settings.get("accelerator", "auto")
+    if wanted in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
 
 
 class Likelihood(VocoderModule):
@@ -148,6 +159,10 @@ class Likelihood(VocoderModule):
     def initialise(self, data: CropsModule) -> InitReport:
         """See the function of that name."""
         return initialise(self, data.first_batch(), data.training_crops().batch)
+
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """See `VocoderModule`."""
+        self.model.stack.compile(backend=backend)
 
     def check_crops(self, frames: int, valid_frames: int) -> None:
         """See `check_crop`."""

@@ -49,6 +49,10 @@ class VocoderModule(LightningModule):
         """Set gains and biases from data, on the CPU and in float32, before Lightning starts."""
         raise NotImplementedError
 
+    def compile_parts(self, backend: str = "inductor") -> None:
+        """Have torch.compile fuse what costs most; keys and weights stay as they are."""
+        raise NotImplementedError
+
     def check_crops(self, frames: int, valid_frames: int) -> None:
         """Raise ConfigError where crops, or those for validation, are too short to learn from."""
         raise NotImplementedError

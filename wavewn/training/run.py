@@ -106,6 +106,8 @@ def train(
     else:
         for name, channels in module.initialise(data).dead.items():
             logger.warning("initialisation: %s has %d silent channels", name, len(channels))
+    if recipe.compile:
+        module.compile_parts()
     _make_folder(last.parent)
     best = ModelCheckpoint(
         dirpath=last.parent,
