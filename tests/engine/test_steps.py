@@ -15,11 +15,12 @@ from wavewn.state import StreamState
 HOP = 20
 
 ASKS_THE_DEVICE = (
-    "_local_scalar_dense",
+    "item",
+    "_local_scalar",
     "is_nonzero",
     "nonzero",
     "equal",
-    "_unique2",
+    "_unique",
     "masked_sel",
 )
 
