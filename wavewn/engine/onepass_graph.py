@@ -22,6 +22,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from wavewn.engine.capture import Capturer
+
 logger = logging.getLogger(__name__)
 
 # Of (buffer, mel, noise): updates the buffer in place and gives audio [batch, samples].
@@ -30,7 +32,6 @@ Size = tuple[int, int]  # rows, frames
 
 MOST_SIZES = 16  # a caller that pushes chunks of all sizes shall not fill the memory
 LARGEST = 32_768  # samples of all rows together; larger chunks keep a GPU busy by themselves
-WARM = 3  # runs before a capture: libraries choose their algorithms, and allocate
 
 
 class SteadyStep:
@@ -41,46 +42,37 @@ class SteadyStep:
         buffer: Example of the state's rows, [batch, numbers].
         mel: Example of the chunk.
         noise: Example of its noise, where there is any.
-        pool: Of graphs that never run at once and may share memory; None on the CPU.
+        samples: That a row gives.
+        capturer: Captures it.
     """
 
     def __init__(
-        self, run: Run, buffer: Tensor, mel: Tensor, noise: Tensor | None, pool: object
+        self,
+        run: Run,
+        buffer: Tensor,
+        mel: Tensor,
+        noise: Tensor | None,
+        samples: int,
+        capturer: Capturer,
     ) -> None:
-        self._inputs = torch.zeros_like(buffer), torch.zeros_like(mel)
+        self._buffer, self._mel = torch.zeros_like(buffer), torch.zeros_like(mel)
         self._noise = None if noise is None else torch.zeros_like(noise)
+        self._audio = buffer.new_zeros(len(buffer), samples)
         self._run = run
-        self._graph: torch.cuda.CUDAGraph | None = None
-        if buffer.device.type == "cuda":
-            self._capture(buffer.device, pool)
+        self._step = capturer.capture(self._work)
 
     def __call__(self, buffer: Tensor, mel: Tensor, noise: Tensor | None) -> Tensor:
         """Advance the buffer in place, and give the audio."""
-        own_buffer, own_mel = self._inputs
-        own_buffer.copy_(buffer)
-        own_mel.copy_(mel)
+        self._buffer.copy_(buffer)
+        self._mel.copy_(mel)
         if self._noise is not None and noise is not None:
             self._noise.copy_(noise)
-        if self._graph is None:
-            self._audio = self._run(*self._inputs, self._noise)
-        else:
-            self._graph.replay()
-        buffer.copy_(own_buffer)
+        self._step()
+        buffer.copy_(self._buffer)
         return self._audio.clone()
 
-    def _capture(self, device: torch.device, pool: object) -> None:
-        with torch.cuda.device(device):
-            side = torch.cuda.Stream(device)
-            side.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(side):
-                for _ in range(WARM):
-                    self._run(*self._inputs, self._noise)
-            torch.cuda.current_stream(device).wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            # thread_local: other threads may go on using the device meanwhile.
-            with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
-                self._audio = self._run(*self._inputs, self._noise)
-        self._graph = graph
+    def _work(self) -> None:
+        self._audio.copy_(self._run(self._buffer, self._mel, self._noise))
 
 
 class SteadySteps:
@@ -97,9 +89,10 @@ class SteadySteps:
         self._lock = threading.Lock()
         self._steps: dict[Size, SteadyStep | None] = {}  # None: met once
         self._refused = False
-        cuda = device.type == "cuda"
-        self._pool = torch.cuda.graph_pool_handle() if cuda else None
-        self._done = torch.cuda.Event() if cuda else None  # of the last replay, on any stream
+        self._capturer = Capturer(device)
+        self._done: torch.cuda.Event | None = None  # of the last replay, on any stream
+        if device.type == "cuda":
+            self._done = torch.cuda.Event()
 
     @property
     def sizes(self) -> list[Size]:
@@ -128,7 +121,8 @@ class SteadySteps:
         if size in self._steps:
             if self._steps[size] is None and not self._refused:
                 try:
-                    step = SteadyStep(self._run, buffer, mel, noise, self._pool)
+                    samples = size[1] * self._hop_length
+                    step = SteadyStep(self._run, buffer, mel, noise, samples, self._capturer)
                 except RuntimeError as error:
                     self._refused = True
                     reason = str(error).splitlines()[0]
