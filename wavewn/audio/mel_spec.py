@@ -230,6 +230,10 @@ class MelSpec:
 
         return convert(mel, self, to)
 
+    def without_chain(self) -> MelSpec:
+        """Give the definition for audio that has gone through the chain already."""
+        return dataclasses.replace(self, peak=None, high_pass_hz=None, pre_emphasis=0.0, gain=1.0)
+
     @property
     def padding(self) -> tuple[int, int]:
         """Samples put before and after the audio, so that the grid comes out."""

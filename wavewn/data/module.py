@@ -102,7 +102,7 @@ class CropsModule(LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        if spec.peak or spec.high_pass_hz or spec.pre_emphasis or spec.gain != 1:
+        if spec != spec.without_chain():
             raise ConfigError(
                 "training reads audio as it lies in the files: mel.peak, mel.high_pass_hz, "
                 "mel.pre_emphasis and mel.gain must be off (--mel.high_pass_hz null); process the "

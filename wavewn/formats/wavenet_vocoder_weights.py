@@ -10,7 +10,8 @@ The network is ours but for factors, which go into the weights, in float64:
   drawn sample is held to 1 before the gain is taken out there, and after it here.
 - a network with stretched mels hears them sample by sample, as they are.
 - what a speaker adds to each layer's gate goes through channels of the condition of their own.
-- gates of another width than the residual: the narrower of them is filled up with zeros.
+- gates of another width than the residual: the narrower of them is filled up with copies of its
+  first channel, which zeros keep from being heard. A row of zeros could not be trained on.
 """
 
 import math
@@ -103,7 +104,7 @@ def translate(
         "input.weight": network.gain / LINEAR_GAIN / scale * source.take("first_conv.weight", R, 1),
         "input.bias": source.take("first_conv.bias", R) / scale,
     }
-    ours = {key: _filled(value, width) for key, value in ours.items()}
+    ours = {key: _copied(value, width) for key, value in ours.items()}
     conditions = []
     for i in range(network.layers):
         layer, condition = _layer(network, source, i, scale)
@@ -160,10 +161,10 @@ def _layer(
     skip = source.take(f"{name}.conv1x1_skip.weight", S, half) * part
     skip_bias = source.take(f"{name}.conv1x1_skip.bias", S) * part
     if i < network.layers - 1:  # nobody would hear the last one's residual
-        skip = torch.cat([_filled(out, width), skip])
-        skip_bias = torch.cat([_filled(out_bias, width), skip_bias])
+        skip = torch.cat([_copied(out, width), skip])
+        skip_bias = torch.cat([_copied(out_bias, width), skip_bias])
     gate, bias, condition = (
-        torch.cat([_filled(one, width) for one in both.chunk(2)])
+        torch.cat([_copied(one, width) for one in both.chunk(2)])
         for both in (gate, bias, condition)
     )
     layer = {
@@ -261,6 +262,11 @@ def _head(network: Network, ours: dict[str, Tensor]) -> LogisticMixture | Gaussi
     if network.distribution == "Normal":
         return Gaussian(log_scale_min=least)
     return LogisticMixture(components, log_scale_min=least)
+
+
+def _copied(value: Tensor, rows: int) -> Tensor:
+    """Add copies of the first row."""
+    return torch.cat([value, value[:1].expand(rows - len(value), *value.shape[1:])])
 
 
 def _filled(value: Tensor, rows: int) -> Tensor:

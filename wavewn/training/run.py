@@ -183,16 +183,19 @@ def start_from(module: VocoderModule, source: Path | str, folder: Path = Path())
         BundleError: There is no such thing, or it is broken.
     """
     found = read_weights(source, folder)
-    if found.mel != module.recipe.mel:
+    if found.mel.without_chain() != module.recipe.mel.without_chain():
         raise ConfigError(
-            f"--init-from {source}: its mels are not the recipe's; take its mel settings, "
-            f"sample rate {found.mel.sample_rate}, hop {found.mel.hop_length}, into the recipe"
+            f"--init-from {source}: its mels are not the recipe's; take them into the recipe with "
+            f"--mel {source} (sample rate {found.mel.sample_rate}, hop {found.mel.hop_length})"
         )
+    if found.mel != module.recipe.mel:
+        logger.warning("%s: its audio was filtered or levelled first; is this corpus, too?", source)
     try:
         load_state(module.model, cast("nn.Module", found.model).state_dict())
     except ConfigError as error:
         raise ConfigError(
-            f"--init-from {source}: another model than the recipe's: {error}"
+            f"--init-from {source}: another model than the recipe's (--model {source} takes its "
+            f"settings): {error}"
         ) from None
     if isinstance(module, Adversarial) and (folder / source).is_file():
         if not module.take_discriminators(load_torch_file(folder / source)):

@@ -1,8 +1,10 @@
 """Shorthand of recipes, resolved before they are parsed.
 
 `mel`, `model` and `adversarial.discriminators` may be the name of a preset, alone or as `preset`
-with changes beside it. `model.kind` and `model.head.kind` choose the model and the head whose keys
-are then known. Where an override names a preset or another kind, the file's keys are dropped.
+with changes beside it; `mel` and `model` may also name what `--init-from` takes, a bundle or a
+checkpoint, and are then those of that model. `model.kind` and `model.head.kind` choose the model
+and the head whose keys are then known. Where an override names a preset or another kind, the file's
+keys are dropped.
 """
 
 import dataclasses
@@ -11,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from wavewn.audio.mel import MelSpec
+from wavewn.audio.mel_presets import PRESETS as MELS
+from wavewn.bundle import Bundle
 from wavewn.config import DISCRIMINATORS, MODELS, Gaussian, LogisticMixture, MuLaw
-from wavewn.config.presets import preset_config
-from wavewn.errors import ConfigError
+from wavewn.config.presets import PRESETS, preset_config
+from wavewn.errors import ConfigError, WavewnError
+from wavewn.shipped import shipped
+from wavewn.source import open_source
 
 HEADS = {"mu-law": MuLaw, "logistic-mixture": LogisticMixture, "gaussian": Gaussian}
 
@@ -33,7 +39,9 @@ def spell_out(values: dict[str, Any], arguments: list[str], path: Path) -> dict[
         _check_group(values.get(name, {}), name, path)
     mel, preset = _preset(values, "mel", "wavewn-16k", arguments, path)
     kind, model = _model(values, arguments, path)
-    values = {**values, "mel": {**MelSpec.preset(preset).to_dict(), **mel}}
+    made = None if preset in MELS else _made(preset)
+    spec = MelSpec.preset(preset) if made is None else made.mel
+    values = {**values, "mel": {**spec.to_dict(), **mel}}
     if kind != "wavenet":
         game = values.get("adversarial", {})
         _check_group(game, "adversarial", path)
@@ -60,7 +68,15 @@ def _model(values: dict[str, Any], arguments: list[str], path: Path) -> tuple[st
     """Return the kind of the model and its settings."""
     model, preset = _preset(values, "model", "", arguments, path)
     settings: dict[str, Any] = {}
-    if preset:
+    made = _made(preset) if preset and preset not in PRESETS else None
+    if made is not None:
+        settings = dataclasses.asdict(made.model.settings)
+        if settings["kind"] not in MODELS:
+            raise ConfigError(
+                f"{path}: model {preset} is of kind {settings['kind']}, which wavewn runs and does "
+                f"not train; it trains {', '.join(MODELS)}"
+            )
+    elif preset:
         try:
             settings = dataclasses.asdict(preset_config(preset))
         except ConfigError as error:
@@ -75,6 +91,15 @@ def _model(values: dict[str, Any], arguments: list[str], path: Path) -> tuple[st
     if kind != model.get("kind", default):
         model = {}  # the other model's keys mean nothing to this one
     return kind, {**settings, **model, "kind": kind}
+
+
+def _made(name: str) -> Bundle | None:
+    """Read the bundle or checkpoint of that name; None where there is none."""
+    try:
+        place = Path(name) if Path(name).exists() else shipped("pretrained", name)
+    except WavewnError:
+        return None
+    return open_source(place)
 
 
 def _check_group(group: Any, name: str, path: Path) -> None:
