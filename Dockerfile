@@ -3,7 +3,8 @@
 # docker build -t wavewn .                     for NVIDIA GPUs (the last stage)
 # docker build -t wavewn:cpu --target cpu .    without CUDA, several GB smaller
 #
-# Mount your folder on /data; caches (compiled kernels, fonts) live on the volume /cache.
+# Mount your folder on /data; caches (kernels compiled for your model and GPU, fonts) live on the
+# volume /cache. What to run first: docker run --gpus all wavewn bench --device cuda
 
 # What all stages share. g++ serves the native engine, torch.compile, and pesq, which comes as C
 # source.
@@ -50,13 +51,15 @@ RUN --mount=type=bind,from=builder,source=/wheels,target=/wheels \
 USER 1000:1000
 
 
-# PyPI's torch brings its CUDA libraries with it, so the plain Python image is enough: the driver
-# comes from the host through the NVIDIA container toolkit (`docker run --gpus all`).
+# PyPI's torch brings its CUDA libraries with it, and the extra cuda13 the compiler of the cuda
+# engine's kernels (NVRTC), so the plain Python image is enough: the driver comes from the host
+# through the NVIDIA container toolkit (`docker run --gpus all`). Kernels are compiled at their first
+# use, for some seconds, and kept under XDG_CACHE_HOME.
 FROM runtime AS gpu
 # hadolint ignore=DL3013
 RUN --mount=type=bind,from=builder,source=/wheels,target=/wheels \
     set -- /wheels/*.whl \
-    && pip install --no-cache-dir "$1[eval,h5]"
+    && pip install --no-cache-dir "$1[cuda13,eval,h5]"
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
