@@ -13,7 +13,6 @@ of them; that is not part of the network and is not reproduced here.
 Source: the published code, TTS/utils/audio/processor.py, TTS/vocoder/models/hifigan_generator.py.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -25,8 +24,14 @@ from torch import Tensor
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.errors import FormatError
 from wavewn.formats.found import Found
-from wavewn.formats.hifigan import check_bands, network_settings, plain_state, top_hz
-from wavewn.formats.plain import JSON_BYTES, newest, read_tensors, state_at
+from wavewn.formats.hifigan import (
+    check_bands,
+    network_settings,
+    padding_notes,
+    plain_state,
+    top_hz,
+)
+from wavewn.formats.plain import folder_of, newest, read_json, read_tensors, state_at
 
 LOOKS_FOR = 'Coqui (config.json with generator_model "hifigan_generator", beside *.pth)'
 FAMILY = "HiFi-GAN of Coqui"
@@ -47,7 +52,7 @@ UPSAMPLING = {  # V1, which their code builds where the settings name nothing el
 def recognise(path: Path) -> bool:
     """Tell whether config.json names their generator."""
     try:
-        config = _config(_folder(path))
+        config = _config(folder_of(path))
     except FormatError:
         return False
     return config.get("generator_model") == "hifigan_generator"
@@ -55,7 +60,7 @@ def recognise(path: Path) -> bool:
 
 def read(path: Path) -> Found:
     """Read the folder of a model, or the file of its weights."""
-    folder = _folder(path)
+    folder = folder_of(path)
     config = _config(folder)
     named = path.is_file() and path.suffix != ".json"
     file = path if named else newest(folder, "*.pth", "*.pth.tar")
@@ -73,12 +78,7 @@ def read(path: Path) -> Found:
         dilations=sizes["resblock_dilation_sizes"],
     )
     notes = [f"settings from {CONFIG}, weights from {file.name}"]
-    frames = sizes.get("inference_padding", 5)
-    if frames:
-        notes.append(
-            f"its inference() repeats the first and last {frames} frames and keeps their audio; "
-            "here the audio has frames x hop samples"
-        )
+    notes += padding_notes(sizes)
     return Found(FAMILY, settings, _mel(_group(config, "audio"), state, path), state, notes=notes)
 
 
@@ -130,22 +130,9 @@ def _range(audio: Mapping[str, Any], base: float, path: Path) -> tuple[float, fl
 
 def _config(folder: Path) -> dict[str, Any]:
     """Read JSON in which `//` and `/* */` begin comments."""
-    path = folder / CONFIG
-    try:
-        with path.open("rb") as file:
-            text = file.read(JSON_BYTES + 1).decode("utf-8")
-        values = json.loads(COMMENT.sub(lambda found: found[1] or " ", text[:JSON_BYTES]))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: cannot be read as JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise FormatError(f"{path}: expected settings, an object of JSON")
-    return values
+    return read_json(folder / CONFIG, lambda text: COMMENT.sub(lambda found: found[1] or " ", text))
 
 
 def _group(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     group = config.get(name)
     return dict(group) if isinstance(group, Mapping) else {}
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent

@@ -26,7 +26,7 @@ from wavewn.config import HiFiGANConfig, model_config
 from wavewn.errors import FormatError
 from wavewn.formats.discriminators import read_discriminators
 from wavewn.formats.found import Found
-from wavewn.formats.plain import folded, newest, read_json, read_tensors, state_at
+from wavewn.formats.plain import folded, folder_of, newest, read_json, read_tensors, state_at
 
 LOOKS_FOR = "HiFi-GAN (config.json with upsample_rates, beside g_* or generator*)"
 FAMILY = "HiFi-GAN of jik876"
@@ -60,7 +60,7 @@ def read(path: Path) -> Found:
             )
     file = path
     if path.is_dir() or path.suffix == ".json":
-        file = newest(path if path.is_dir() else path.parent, "g_*", "generator*")
+        file = newest(folder_of(path), "g_*", "generator*")
     notes = [f"settings from {_settings_file(path).name}, weights from {file.name}"]
     content = read_tensors(file)
     places = (("generator",), ("model", "generator"), ("model",), ("state_dict",), ())
@@ -185,10 +185,21 @@ def top_hz(value: Any, sample_rate: Any) -> Any:
     return sample_rate / 2 if value is None and isinstance(sample_rate, int) else value
 
 
+def padding_notes(settings: Mapping[str, Any]) -> list[str]:
+    """Say, where an `inference()` of theirs lengthens its mels, that ours does not."""
+    frames = settings.get("inference_padding", 5)
+    if not frames:
+        return []
+    return [
+        f"its inference() repeats the first and last {frames} frames and keeps their audio; "
+        "here the audio has frames x hop samples"
+    ]
+
+
 def _settings_file(path: Path) -> Path:
     """Find config.json, or the only config*.json, here or beside a file."""
     if path.suffix == ".json":
         return path
-    folder = path if path.is_dir() else path.parent
+    folder = folder_of(path)
     alone = sorted(folder.glob("config*.json"))
     return alone[0] if len(alone) == 1 else folder / "config.json"

@@ -21,7 +21,7 @@ from wavewn.formats.archive import is_archive, take_members
 from wavewn.formats.discriminators import respelled
 from wavewn.formats.found import Found
 from wavewn.formats.hifigan import check_bands, network_settings, plain_state, top_hz
-from wavewn.formats.plain import read_tensors, read_yaml, state_at
+from wavewn.formats.plain import folder_of, read_tensors, read_yaml, state_at
 
 LOOKS_FOR = "NeMo (a .nemo file, or model_config.yaml beside model_weights.ckpt)"
 FAMILY = "HiFi-GAN of NeMo"
@@ -35,14 +35,14 @@ def recognise(path: Path) -> bool:
     file = _archive(path)
     if file is not None:
         return is_archive(file)
-    return all((_folder(path) / name).is_file() for name in (CONFIG, WEIGHTS))
+    return all((folder_of(path) / name).is_file() for name in (CONFIG, WEIGHTS))
 
 
 def read(path: Path) -> Found:
     """Read a .nemo file, or the folder that one was unpacked to."""
     file = _archive(path)
     if file is None:
-        return _read(_folder(path) / CONFIG, _folder(path) / WEIGHTS, path)
+        return _read(folder_of(path) / CONFIG, folder_of(path) / WEIGHTS, path)
     with tempfile.TemporaryDirectory() as folder:
         members = take_members(file, (CONFIG, WEIGHTS), Path(folder))
         if len(members) < 2:
@@ -129,7 +129,3 @@ def _archive(path: Path) -> Path | None:
         return path
     inside = sorted(path.glob("*.nemo")) if path.is_dir() else []
     return inside[0] if len(inside) == 1 else None
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent

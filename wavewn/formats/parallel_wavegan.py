@@ -28,7 +28,7 @@ from wavewn.errors import FormatError
 from wavewn.formats.arguments import Arguments
 from wavewn.formats.found import Found
 from wavewn.formats.parallel_wavegan_names import Upsampled, add_zero_biases, names, rename
-from wavewn.formats.plain import folded, read_tensors, read_yaml, state_at
+from wavewn.formats.plain import folded, folder_of, read_tensors, read_yaml, state_at
 
 LOOKS_FOR = (
     "ParallelWaveGAN (checkpoint-*steps.pkl beside config.yml with generator_params, and stats.h5 "
@@ -42,7 +42,7 @@ FLOOR = 1e-10
 
 def recognise(path: Path) -> bool:
     """See `found.Family.recognise`."""
-    folder = path if path.is_dir() else path.parent
+    folder = folder_of(path)
     if not (folder / CONFIG).is_file() or _checkpoint(path) is None:
         return False
     try:
@@ -53,7 +53,7 @@ def recognise(path: Path) -> bool:
 
 def read(path: Path) -> Found:
     """See `found.Family.read`."""
-    folder = path if path.is_dir() else path.parent
+    folder = folder_of(path)
     checkpoint = _checkpoint(path)
     if checkpoint is None:
         raise FormatError(f"{path}: expected checkpoint-*steps.pkl, found none")
@@ -136,7 +136,7 @@ def _checkpoint(path: Path) -> Path | None:
     """Choose the file of weights: the one that is named, else that of the most steps."""
     if path.suffix == ".pkl" and path.is_file():
         return path
-    folder = path if path.is_dir() else path.parent
+    folder = folder_of(path)
     found = [(re.search(r"(\d+)steps$", one.stem), one) for one in folder.glob("checkpoint*.pkl")]
     ranked = sorted((int(m[1]) if m else -1, str(one)) for m, one in found)
     return Path(ranked[-1][1]) if ranked else None

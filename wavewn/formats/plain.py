@@ -3,7 +3,7 @@
 import json
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,26 @@ from wavewn.yaml_file import load_tagged_yaml
 JSON_BYTES = 1 << 20  # no honest settings are longer
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def folder_of(path: Path) -> Path:
+    """Give the folder that a user names, or the one in which the named file lies."""
+    return path if path.is_dir() else path.parent
+
+
+def read_json(path: Path, prepare: Callable[[str], str] = str) -> dict[str, Any]:
     """Read an object of JSON.
+
+    Args:
+        path: The file.
+        prepare: Goes over the text first, as to take out what is no JSON.
 
     Raises:
         FormatError: The file is missing, too long, no JSON or no object.
     """
     try:
         with path.open("rb") as file:
-            text = file.read(JSON_BYTES + 1)
-        values = json.loads(text) if len(text) <= JSON_BYTES else None
+            content = file.read(JSON_BYTES + 1)
+        text = content[:JSON_BYTES].decode(json.detect_encoding(content))
+        values = json.loads(prepare(text)) if len(content) <= JSON_BYTES else None
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(values, dict):

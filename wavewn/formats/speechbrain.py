@@ -19,8 +19,14 @@ from typing import Any
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.errors import FormatError
 from wavewn.formats.found import Found
-from wavewn.formats.hifigan import check_bands, network_settings, plain_state, top_hz
-from wavewn.formats.plain import read_tensors, read_yaml, state_at
+from wavewn.formats.hifigan import (
+    check_bands,
+    network_settings,
+    padding_notes,
+    plain_state,
+    top_hz,
+)
+from wavewn.formats.plain import folder_of, read_tensors, read_yaml, state_at
 
 LOOKS_FOR = "SpeechBrain (hyperparams.yaml with upsample_factors, beside generator.ckpt)"
 FAMILY = "HiFi-GAN of SpeechBrain"
@@ -43,17 +49,17 @@ MEL: dict[str, Any] = {  # theirs, as their recipe for LJSpeech has it, where a 
 
 def recognise(path: Path) -> bool:
     """Tell whether both files lie here, and whether the settings are a HiFi-GAN's."""
-    if not (_folder(path) / WEIGHTS).is_file():
+    if not (folder_of(path) / WEIGHTS).is_file():
         return False
     try:
-        return "upsample_factors" in _values(_folder(path))
+        return "upsample_factors" in _values(folder_of(path))
     except FormatError:
         return False
 
 
 def read(path: Path) -> Found:
     """Read the folder of a published model, or a file in it."""
-    folder = _folder(path)
+    folder = folder_of(path)
     values = _values(folder)
     tensors = state_at(read_tensors(folder / WEIGHTS), folder / WEIGHTS, (), ("generator",))
     state = plain_state({key.replace(".conv.", "."): v for key, v in tensors.items()}, path)
@@ -77,12 +83,7 @@ def read(path: Path) -> Found:
         raise FormatError(
             f"{path}: its mels are divided by their window's norm; no MelSpec says so"
         )
-    frames = values.get("inference_padding", 5)
-    if frames:
-        notes.append(
-            f"its inference() repeats the first and last {frames} frames and keeps their audio; "
-            "here the audio has frames x hop samples"
-        )
+    notes += padding_notes(values)
     compressed = bool(known["dynamic_range_compression"])
     mel = MelSpec(
         sample_rate=known["sample_rate"],
@@ -117,7 +118,3 @@ def _looked_up(value: Any, top: Mapping[str, Any]) -> Any:
             return value
         value = top[found[1]]
     return value
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent

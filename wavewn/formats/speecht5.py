@@ -21,7 +21,7 @@ from wavewn.audio.mel_spec import MelSpec
 from wavewn.errors import FormatError
 from wavewn.formats.found import Found
 from wavewn.formats.hifigan import check_bands, network_settings, plain_state
-from wavewn.formats.plain import folded, read_json, read_tensors, state_at
+from wavewn.formats.plain import folded, folder_of, read_json, read_tensors, state_at
 
 LOOKS_FOR = 'transformers (config.json with model_type "hifigan", beside its weights)'
 FAMILY = "HiFi-GAN of transformers"
@@ -34,7 +34,7 @@ PRESET = "speecht5-16k"
 def recognise(path: Path) -> bool:
     """Tell whether config.json is of such a model."""
     try:
-        config = read_json(_folder(path) / CONFIG)
+        config = read_json(folder_of(path) / CONFIG)
     except FormatError:
         return False
     return config.get("model_type") == "hifigan" and "model_in_dim" in config
@@ -42,7 +42,7 @@ def recognise(path: Path) -> bool:
 
 def read(path: Path) -> Found:
     """Read the folder of a model, or a file in it."""
-    folder = _folder(path)
+    folder = folder_of(path)
     config = read_json(folder / CONFIG)
     if config.get("leaky_relu_slope", SLOPE) != SLOPE:
         raise FormatError(f"{path}: has leaky_relu_slope {config['leaky_relu_slope']}, not {SLOPE}")
@@ -98,7 +98,3 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{file}: cannot be read ({error}); copy it again") from None
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent

@@ -24,7 +24,7 @@ from wavewn.errors import FormatError
 from wavewn.formats.arguments import Arguments
 from wavewn.formats.found import Found
 from wavewn.formats.parallel_wavegan import FLOOR, STATS, read_statistics
-from wavewn.formats.plain import folded, read_json, read_tensors, state_at
+from wavewn.formats.plain import folded, folder_of, read_json, read_tensors, state_at
 from wavewn.formats.wavenet_vocoder_2018 import read_old_mel, with_old_upsampling
 from wavewn.formats.wavenet_vocoder_weights import Network, translate
 
@@ -184,7 +184,7 @@ def _checkpoint(path: Path) -> Path | None:
     """Choose the file of weights: the one that is named, else the newest, averaged if it may be."""
     if path.suffix == ".pth" and path.is_file():
         return path
-    folder, ranked = path if path.is_dir() else path.parent, []
+    folder, ranked = folder_of(path), []
     for one in folder.glob("checkpoint_*.pth"):
         steps = re.search(r"step(\d+)", one.stem)
         ranked.append((int(steps[1]) if steps else 0, one.stem.endswith("_ema"), str(one)))
@@ -193,7 +193,7 @@ def _checkpoint(path: Path) -> Path | None:
 
 def _settings(path: Path) -> Path | None:
     """Find the settings: the file that is named, else the first that says so."""
-    folder = path if path.is_dir() else path.parent
+    folder = folder_of(path)
     for one in [path] if path.suffix == ".json" else sorted(folder.glob("*.json")):
         try:
             if read_json(one).get("name") == NAME:
