@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from wavewn.config import Condition, Gaussian, LogisticMixture, MuLaw, WaveNetConfig
+from wavewn.engine import nvrtc
+from wavewn.engine.cuda import CudaEngine
 from wavewn.engine.graph import GraphEngine
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.reference import ReferenceEngine
@@ -23,6 +25,7 @@ def beside(name):
 
 
 Carried = beside("carried.py")["Carried"]
+cuda_host = beside("cuda_host.py")
 one_pass_models = beside("one_pass_models.py")
 ONE_PASS, make_one_pass = one_pass_models["ONE_PASS"], one_pass_models["make_one_pass"]
 
@@ -73,6 +76,9 @@ class Choice:
             return ReferenceEngine(weights, self.device or "cpu")
         if self.name == "graph":
             return GraphEngine(weights, self.device or "cpu")
+        if self.name == "cuda":  # without a GPU its kernel is compiled for the host
+            launcher = None if self.device else cuda_host["host_launcher"]
+            return CudaEngine(weights, self.device or "cpu", self.precision, launcher)
         from wavewn.engine.native import NativeEngine
 
         calibration = calibration_of(model) if self.precision == "int8" else None
@@ -111,10 +117,23 @@ def absence():
     return available()
 
 
+def cuda_absence(device):
+    """Why the CUDA kernel cannot run, on this device or, without one, compiled for the host."""
+    if device:
+        return nvrtc.available(torch.device(device))
+    return "" if cuda_host["compiler"]() else "no C++ compiler is in PATH"
+
+
 def engine_params(device):
     """Every engine, instruction set and precision; what cannot run here is skipped and says why."""
     plain = ("reference", "graph")
     params = [pytest.param(Choice(name, device=device), id=name) for name in plain]
+    why = cuda_absence(device)
+    marks = [pytest.mark.skip(reason=f"no cuda engine: {why}")] if why else []
+    for precision in ("float32", "float16"):
+        choice = Choice("cuda", precision=precision, device=device)
+        slow = [pytest.mark.slow] if precision == "float16" and not device else []
+        params.append(pytest.param(choice, id=f"cuda:{precision}", marks=[*marks, *slow]))
     if device:  # the native engine is tested where it runs
         return params
     if why := absence():
