@@ -30,6 +30,13 @@ class Caches:
     or the `forced` levels there, `condition`, and `advance` by all its samples, after which its
     `drawn` levels and `parameters` are complete; then `store`. All of them only enqueue work.
 
+    Args:
+        weights: Halved and aligned.
+        folded: The same, folded.
+        head: Of the model.
+        batch: Streams.
+        most: Samples of one `advance` at most.
+
     Attributes:
         mel: [batch, bands].
         speaker: [batch] int64.
@@ -43,7 +50,6 @@ class Caches:
     def __init__(
         self, weights: WaveNetWeights, folded: FoldedWeights, head: Head, batch: int, most: int
     ) -> None:
-        """`weights` are halved and aligned, `most` is the largest count of `advance`."""
         settings, hop = weights.settings, weights.hop_length
         self.weights, self.folded, self.head, self.batch = weights, folded, head, batch
         self.channels, self.width = settings.residual_channels, weights.input.matrix.shape[1]
@@ -111,12 +117,10 @@ class Caches:
         self.layers = []
         for i in range(layers):
             row = rows[:, i + 1 : i + 2]
-            inputs, matrix = (
-                rows[:, i : i + 1, 2 * R :],
-                folded.layers[i].expand(self.batch, -1, -1),
-            )
             filtered, opened, _, z = row[:, :, : 4 * R].split(R, dim=2)
             out, gates = row[:, :, : 3 * R], row[:, :, : 2 * R]
+            inputs = rows[:, i : i + 1, 2 * R :]
+            matrix = folded.layers[i].expand(self.batch, -1, -1)
             self.layers.append((out, inputs, matrix, gates, filtered, opened, z))
         self.zs = rows[:, 1:, 3 * R : 4 * R]
         self.joined = self.base.new_zeros(self.batch, 1, layers * R + ONES)
