@@ -60,7 +60,7 @@ def run_convert(args: argparse.Namespace) -> None:
         return
     from wavewn.bundle import check_target, save_bundle
     from wavewn.bundle.checkpoint import save_checkpoint
-    from wavewn.cli.export import find_recordings, measure_precisions, read_pieces
+    from wavewn.cli.export import find_recordings, measure_stored
     from wavewn.formats.found import read_foreign
     from wavewn.source import as_bundle
 
@@ -76,11 +76,7 @@ def run_convert(args: argparse.Namespace) -> None:
     verdict, calibration = bundle.config["verdict"], None
     recordings, _ = find_recordings(args.calibrate or (), bundle)
     if recordings:
-        if args.dtype == "float16":
-            for parameter in bundle.model.parameters():
-                if parameter.dim() > 1:  # measured as it will be stored
-                    parameter.data = parameter.data.half().float()
-        verdict, calibration = measure_precisions(bundle, read_pieces(recordings, bundle))
+        verdict, calibration, _ = measure_stored(bundle, recordings, args.dtype)
     report(args.source, found, bundle)
     save_bundle(
         args.out,
@@ -96,7 +92,9 @@ def run_convert(args: argparse.Namespace) -> None:
     )
     if found.discriminators is not None:
         save_checkpoint(checkpoint, bundle, {"discriminators": found.discriminators})
-        print(f"{checkpoint.name}: with the discriminators, for `wavewn train --init_from`")
+        name = checkpoint.name
+        taken = f"--mel {name} --model {name} --init-from {name}"
+        print(f"{name}: with the discriminators, for `wavewn train RECIPE {taken}`")
     print(
         f"{args.out}: usable in {', '.join(name for name, one in verdict.items() if one['usable'])}"
         f"; next: wavewn synth {args.out} recording.wav -o out"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wavewn.cli.export_graph import add_graph_options, run_graph_export
+from wavewn.cli.export_graph import add_graph_options, read_model, run_graph_export
 from wavewn.errors import ConfigError, DataError, WavewnError
 
 if TYPE_CHECKING:
@@ -78,31 +78,15 @@ def run_export(args: argparse.Namespace) -> None:
         return
     if args.streaming or args.chunk_frames is not None:
         raise ConfigError("--streaming and --chunk-frames are for graphs; add --to onnx or torch")
-    from wavewn.bundle import (
-        calibration_of,
-        check_target,
-        load_bundle,
-        load_checkpoint,
-        save_bundle,
-    )
+    from wavewn.bundle import calibration_of, check_target, save_bundle
 
     check_target(args.out, args.force)
-    if (args.checkpoint / "config.json").is_file():
-        if args.weights == "raw":
-            raise ConfigError("a bundle has but one kind of weights; --weights is for checkpoints")
-        bundle = load_bundle(args.checkpoint)
-    else:
-        bundle = load_checkpoint(args.checkpoint, args.weights)
+    bundle = read_model(args.checkpoint, args.weights)
     verdict, calibration = bundle.config["verdict"], calibration_of(bundle.config)
     recordings, remark = find_recordings(args.calibrate, bundle)
     if recordings:
-        if args.dtype == "float16":
-            for parameter in bundle.model.parameters():
-                if parameter.dim() > 1:  # measured as it will be stored
-                    parameter.data = parameter.data.half().float()
-        pieces = read_pieces(recordings, bundle)
-        verdict, calibration = measure_precisions(bundle, pieces)
-        remark = f"measured on {len(pieces)} recordings"
+        verdict, calibration, count = measure_stored(bundle, recordings, args.dtype)
+        remark = f"measured on {count} recordings"
     provenance = bundle.config["provenance"]
     save_bundle(
         args.out,
@@ -154,6 +138,22 @@ def find_recordings(
         return _spread(_listed(_corpus(bundle.manifest))), ""
     except WavewnError:
         return [], f"the corpus {bundle.manifest} is not here; {hint}"
+
+
+def measure_stored(
+    bundle: "Bundle", recordings: "Sequence[Utterance]", dtype: str
+) -> "tuple[dict[str, dict[str, Any]], Calibration | None, int]":
+    """Judge the precisions of a model as it will be stored: its matrices are rounded to that.
+
+    Returns:
+        The verdict, int8's calibration, and how many recordings could be used.
+    """
+    if dtype == "float16":
+        for parameter in bundle.model.parameters():
+            if parameter.dim() > 1:
+                parameter.data = parameter.data.half().float()
+    pieces = read_pieces(recordings, bundle)
+    return *measure_precisions(bundle, pieces), len(pieces)
 
 
 def measure_precisions(

@@ -1,8 +1,13 @@
 """`wavewn export --to onnx` or `--to torch`: graphs of a one-pass model for others to run."""
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from wavewn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wavewn.bundle import Bundle
 
 CHUNK_FRAMES = 8
 
@@ -32,7 +37,6 @@ def add_graph_options(verb: argparse.ArgumentParser) -> None:
 
 def run_graph_export(args: argparse.Namespace) -> None:
     """Read, fold, trace, compare, write, and say what lies there now."""
-    from wavewn.bundle import load_bundle, load_checkpoint
     from wavewn.export import export_stream, export_whole
     from wavewn.models.smoothed_wavenet import SmoothedWaveNet
     from wavewn.models.wavenet import WaveNet
@@ -44,12 +48,7 @@ def run_graph_export(args: argparse.Namespace) -> None:
         raise ConfigError(f"--dtype is for bundles; a graph is float32, not {args.dtype}")
     if args.chunk_frames is not None and not args.streaming:
         raise ConfigError("--chunk-frames is for --streaming; whole utterances have no chunks")
-    if (args.checkpoint / "config.json").is_file():
-        if args.weights == "raw":
-            raise ConfigError("a bundle has but one kind of weights; --weights is for checkpoints")
-        bundle = load_bundle(args.checkpoint)
-    else:
-        bundle = load_checkpoint(args.checkpoint, args.weights)
+    bundle = read_model(args.checkpoint, args.weights)
     model = bundle.model
     if isinstance(model, WaveNet | SmoothedWaveNet):
         raise ConfigError(
@@ -66,3 +65,18 @@ def run_graph_export(args: argparse.Namespace) -> None:
         share = export_whole(model, bundle.mel, args.out, args.to, force=args.force)
         what = "whole utterances"
     print(f"{args.out}: {what}; audio within {share:.0e} of the model's, relative to its peak")
+
+
+def read_model(path: Path, weights: Literal["ema", "raw"]) -> "Bundle":
+    """Read what is to be exported: a bundle, or these weights of a checkpoint.
+
+    Raises:
+        ConfigError: Other weights than its own are asked of a bundle.
+    """
+    from wavewn.bundle import load_bundle, load_checkpoint
+
+    if not (path / "config.json").is_file():
+        return load_checkpoint(path, weights)
+    if weights == "raw":
+        raise ConfigError("a bundle has but one kind of weights; --weights is for checkpoints")
+    return load_bundle(path)

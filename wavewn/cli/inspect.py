@@ -48,9 +48,11 @@ def run_inspect(args: argparse.Namespace) -> None:
     """Inspect one file and print the report."""
     import torch
 
+    from wavewn.source import open_source
+
     report: Report
     with torch.no_grad():
-        model = open_model(args.against).mel if args.against else None
+        model = open_source(Path(args.against)).mel if args.against else None
         report = {"path": str(args.file), **inspect_path(args.file, model, args.audio)}
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
@@ -73,11 +75,12 @@ def inspect_path(path: Path, model: "MelSpec | None", audio: Path | None) -> Rep
     """
     from wavewn.bundle.foreign import holds_mel, read_checkpoint
     from wavewn.formats.found import find_family
+    from wavewn.source import open_source
 
     suffix = path.suffix.lower()
     if not path.exists() or path.is_dir() or path.name == "config.json":
         place = path.parent if path.name == "config.json" else path
-        return inspect_model(open_model(place), FOREIGN if find_family(place) else "bundle", model)
+        return inspect_model(open_source(place), FOREIGN if find_family(place) else "bundle", model)
     if audio is not None and suffix not in MEL_SUFFIXES:
         raise DataError(f"--audio goes with a mel file, {path} is none; leave it out")
     if suffix in AUDIO_SUFFIXES:
@@ -85,7 +88,7 @@ def inspect_path(path: Path, model: "MelSpec | None", audio: Path | None) -> Rep
     if suffix in (".pt", ".pth", *CHECKPOINT_SUFFIXES):
         content = read_checkpoint(path)
         if isinstance(content, Mapping) and "wavewn" in content:
-            return inspect_model(open_model(path), "training checkpoint", model)
+            return inspect_model(open_source(path), "training checkpoint", model)
         if suffix in CHECKPOINT_SUFFIXES or not holds_mel(content):
             return inspect_foreign(path, content, model)
     if suffix in MEL_SUFFIXES:
@@ -94,21 +97,15 @@ def inspect_path(path: Path, model: "MelSpec | None", audio: Path | None) -> Rep
     raise DataError(f"{path}: expected a bundle's folder or a file of {known}; rename it?")
 
 
-def open_model(place: str | Path) -> "Bundle":
-    """Read a bundle, a checkpoint, whosever it is, or a shipped bundle by its name."""
-    from wavewn.source import open_source
-
-    return open_source(Path(place))
-
-
 def inspect_foreign(path: Path, content: Any, model: "MelSpec | None") -> Report:
     """Describe another program's checkpoint: as a model where we can read it, or its weights."""
     from wavewn.bundle.foreign import describe_foreign
     from wavewn.formats.found import find_family
+    from wavewn.source import open_source
 
     if find_family(path) is not None:
         try:
-            return inspect_model(open_model(path), FOREIGN, model)
+            return inspect_model(open_source(path), FOREIGN, model)
         except BundleError as error:
             return {**describe_foreign(path, content), "not converted": str(error)}
     return describe_foreign(path, content)
