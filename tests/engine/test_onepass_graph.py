@@ -17,13 +17,20 @@ from wavewn.engine.torch_setting import Tf32Switch
 from wavewn.state import StreamState
 
 BANDS, HOP = 6, 20
-GPU_ATOL = {"float32": 1e-5, "bfloat16": 5e-3}  # kernels of other sizes sum in another order
+ATOL = 1e-5  # float32; kernels of other sizes sum in another order
+LEAST_DB = 40.0  # bfloat16, where another order flips last bits of 8
+DEVICES_DB = 60.0  # float32 on a GPU beside a CPU: other sines and exponentials
 WAITS = {"_local_scalar_dense", "nonzero", "item", "equal", "is_nonzero", "_unique2", "unique_dim"}
 
 
 def mel_of(batch, frames, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, BANDS, frames, generator=generator) * 2 - 6
+
+
+def decibels(found, expected):
+    error = (found - expected).square().sum().clamp_min(1e-30)
+    return 10 * (expected.square().sum() / error).log10().item()
 
 
 def play(engine, mel, cuts, seed=0):
@@ -72,11 +79,13 @@ def work_of(engine, heard, frames, noise_channels):
     return work.done
 
 
-@pytest.fixture(params=["packed", "plain"])
+@pytest.fixture(params=["packed", "innermost", "outermost"])
 def engine_of(request, monkeypatch, one_pass):
-    """Engines with a CPU's packed layers, and with those that a GPU runs."""
-    if request.param == "plain":
+    """Engines with a CPU's packed layers, and with a GPU's, in both layouts."""
+    if request.param != "packed":
         monkeypatch.setattr("wavewn.engine.onepass_model.pack_layers", lambda model: None)
+    if request.param == "outermost":
+        monkeypatch.setattr("wavewn.engine.onepass.wants_innermost", lambda *_: False)
     return lambda name: OnePassEngine(one_pass(name))
 
 
@@ -222,11 +231,14 @@ def test_on_a_gpu_replayed_streams_are_the_whole(one_pass, one_pass_name, precis
     for cuts in (1, 3):
         for engine in (eager, replaying):
             audio = play(engine, mel, cuts, [3, 4])
-            torch.testing.assert_close(audio, whole, rtol=0, atol=GPU_ATOL[precision])
+            if precision == "float32":
+                torch.testing.assert_close(audio, whole, rtol=0, atol=ATOL)
+            else:
+                assert decibels(audio, whole) >= LEAST_DB
     assert replaying._steps.sizes == [(2, 1), (2, 3)]
     if precision == "float32":
         on_cpu = play(OnePassEngine(model), mel, 26, [3, 4])
-        torch.testing.assert_close(whole.cpu(), on_cpu, rtol=0, atol=10 * GPU_ATOL[precision])
+        assert decibels(whole.cpu(), on_cpu) >= DEVICES_DB
 
 
 @pytest.mark.gpu
