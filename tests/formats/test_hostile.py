@@ -3,10 +3,8 @@
 import itertools
 import json
 import os
-import resource
 import tarfile
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,24 +17,11 @@ from wavewn.errors import FormatError, WavewnError
 from wavewn.formats.found import find_family, read_foreign
 from wavewn.source import open_source
 
-HEADROOM = 2 << 30  # bytes on top of what the process has when a test begins
+pytestmark = pytest.mark.usefixtures("ceiling")
+
 PATIENCE_S = 10.0
 PROGRAMS = ["jik876", "speechbrain", "nemo", "coqui", "transformers"]
 NUMBERS = [0, -1, 10**6, 2**62, 10**30, 1e400, float("nan"), None, "x", [], {}, [[]], True]
-
-
-@pytest.fixture(autouse=True)
-def ceiling():
-    """Let no test take more than `HEADROOM`: what tries to, fails there and not in the machine."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        yield
-        return
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    now = int(statm.read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + HEADROOM, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)

@@ -1,7 +1,6 @@
 """Damage to files, a ceiling over memory, a disk that is full, and a tiny model to save."""
 
 import resource
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,23 +10,13 @@ from wavewn.audio.mel import MelSpec
 from wavewn.config import Condition, MuLaw, WaveNetConfig
 from wavewn.models.wavenet import WaveNet
 
-HEADROOM = 2 << 30  # bytes on top of what the process has when a test begins
 FULL_AT = 2048  # bytes, where a file on the full disk ends
 SPEC = MelSpec(n_mels=4, hop_length=20, win_length=80, n_fft=128)
 
 
 @pytest.fixture(autouse=True)
-def ceiling():
-    """Let no test take more than `HEADROOM`: what tries to, fails there and not in the machine."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        yield
-        return
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    now = int(statm.read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + HEADROOM, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+def under_the_ceiling(ceiling):
+    """Bound the memory of every test here."""
 
 
 @pytest.fixture
