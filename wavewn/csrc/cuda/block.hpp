@@ -70,7 +70,9 @@ struct Block {
     WAVEWN_DEVICE int number() const { return static_cast<int>(blockIdx.x); }
     template <class F>
     WAVEWN_DEVICE void each(F f) {
-        f(static_cast<int>(threadIdx.x));
+        int thread = static_cast<int>(threadIdx.x);
+        asm volatile("" : "+r"(thread));
+        f(thread);
     }
     WAVEWN_DEVICE void barrier() { __syncthreads(); }
     WAVEWN_DEVICE void together() { __syncwarp(); }
