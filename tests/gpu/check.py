@@ -100,6 +100,9 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="everything once, for a CPU")
     parser.add_argument("--out", type=Path, default=Path("gpu-check"))
     arguments = parser.parse_args()
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        print("torch finds no CUDA device here; is the driver there, and torch a CUDA build?")
+        return 1
     arguments.out.mkdir(parents=True, exist_ok=True)
     out = arguments.out.resolve()
     rows = out / "gpu.jsonl"

@@ -89,8 +89,8 @@ def compiled_rate(part: Part, shape: str, streams: int) -> float:
         return streams * samples / part.median_s(many, most=3)
 
 
-def busy(part: Part, engine, streams: int) -> tuple[int, int]:
-    """Thread blocks of the longest kernel of a frame, and multiprocessors of the device."""
+def blocks_of(part: Part, engine, streams: int) -> int:
+    """Thread blocks of the longest kernel of a frame."""
     state = StreamState.zeros(engine.layout, streams, device=part.device)
     mel = mel_of(part, streams, engine.look_ahead + 1)
     engine.generate(state, mel)
@@ -104,8 +104,7 @@ def busy(part: Part, engine, streams: int) -> tuple[int, int]:
         events = json.loads(path.read_text())["traceEvents"]
     kernels = [event for event in events if event.get("cat") == "kernel"]
     longest = max(kernels, key=lambda event: event["dur"])
-    blocks = math.prod(longest["args"]["grid"])
-    return blocks, torch.cuda.get_device_properties(part.device).multi_processor_count
+    return math.prod(longest["args"]["grid"])
 
 
 def main() -> None:
@@ -145,11 +144,17 @@ def share_of_device(part: Part, way: str, engine, found: float) -> None:
     """How much of real time and of the chip 64 streams at 24 kHz take."""
     share = 64 * RATE / found
     part.add("M at 24 kHz", f"{way}, share of real time", 64, share, "")
-    if part.device.type == "cuda":
-        blocks, present = busy(part, engine, 64)
-        note = f"{blocks} blocks on {present} multiprocessors"
-        used = min(blocks, present)
-        part.add("M at 24 kHz", f"{way}, busy SMs", 64, used, "SMs", note)
+    if part.device.type != "cuda":
+        return
+    present = torch.cuda.get_device_properties(part.device).multi_processor_count
+    used = part.measure(
+        "M at 24 kHz",
+        f"{way}, busy of {present} SMs",
+        64,
+        "SMs",
+        lambda: min(blocks_of(part, engine, 64), present),
+    )
+    if used:
         part.add("M at 24 kHz", f"{way}, share of the chip", 64, share * used / present, "")
 
 

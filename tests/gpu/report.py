@@ -12,7 +12,10 @@ import torch
 
 from wavewn.errors import WavewnError
 
-FAULTS = (WavewnError, RuntimeError, ImportError, LookupError, OSError, TypeError, ValueError)
+FAULTS = (
+    *(WavewnError, RuntimeError, ImportError, LookupError, OSError, TypeError, ValueError),
+    *(AssertionError, AttributeError),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,20 +19,26 @@ if [ "${1:-}" = --wheels ]; then
     shift 2
 fi
 
-# import name=package, for what an image with torch may lack.
-needed=(torch=torch numpy=numpy librosa=librosa soundfile=soundfile lightning=lightning
+# import name=package, for what an image with torch may lack; torch brings NVRTC.
+needed=(numpy=numpy librosa=librosa soundfile=soundfile lightning=lightning
     jsonargparse='jsonargparse[signatures]' safetensors=safetensors tensorboard=tensorboard
     matplotlib=matplotlib jinja2=Jinja2 yaml=PyYAML tqdm=tqdm pytest=pytest)
 case " $* " in
 *" --device cpu "*) ;;
-*) needed+=('cuda.core=cuda-core>=1,<2' 'cuda.bindings=cuda-bindings==13.*') ;; # NVRTC is torch's
+*) needed+=('cuda.core=cuda-core>=1,<2' 'cuda.bindings=cuda-bindings==13.*') ;;
 esac
-missing=()
-for pair in "${needed[@]}"; do
-    if ! "$python" -c "import ${pair%%=*}" 2>/dev/null; then
-        missing+=("${pair#*=}")
-    fi
-done
+find_missing='
+import sys
+from importlib.util import find_spec
+
+def there(name):
+    parent = name.rpartition(".")[0]
+    return (not parent or there(parent)) and find_spec(name) is not None
+
+pairs = [argument.split("=", 1) for argument in sys.argv[1:]]
+print("\n".join(package for name, package in pairs if not there(name)))
+'
+mapfile -t missing < <("$python" -c "$find_missing" "${needed[@]}" | sed '/^$/d')
 if [ "${#missing[@]}" -gt 0 ]; then
     work="$(mktemp -d)"
     trap 'rm -rf "$work"' EXIT
