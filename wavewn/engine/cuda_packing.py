@@ -140,7 +140,7 @@ def kernel_source(
         "STREAMS": streams,
         "THREADS": sizes.warps * LANES,
         "HALF": int(precision == "float16"),
-        "AHEAD": _tiles_ahead(sizes, precision),
+        "AHEAD": _tiles_ahead(sizes, precision, streams),
         "RESIDENT": resident,
         "RESIDUAL": settings.residual_channels,
         "SKIP": settings.skip_channels,
@@ -184,10 +184,11 @@ def predictor_width(settings: WaveNetConfig) -> int:
     return order + lags_of(settings) + FRAME_NUMBERS if order else 0
 
 
-def _tiles_ahead(sizes: Sizes, precision: str) -> int:
+def _tiles_ahead(sizes: Sizes, precision: str, streams: int) -> int:
     """Tiles that a warp has under way: as many as its registers hold beside its sums."""
     tiles = 8 if sizes.warps <= 8 else 4
-    return tiles if precision == "float16" else tiles // 2
+    tiles = tiles if precision == "float16" else tiles // 2
+    return tiles if streams <= 2 else tiles // 2  # 2026-11-22: S and M spill otherwise
 
 
 def _operand_bytes(settings: WaveNetConfig, sizes: Sizes, precision: str, streams: int) -> int:
