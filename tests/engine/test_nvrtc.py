@@ -1,5 +1,6 @@
 """What is compiled, what is taken from disk, and what is said where neither can be."""
 
+import re
 import sys
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
@@ -150,6 +151,16 @@ def test_macros_are_written_as_cpp():
     source = replace(SOURCE, defines=(("A", 3), ("B", 0.1), ("C", "mu_law"), ("D", 1e-7)))
 
     assert nvrtc.macros(source) == [("A", "3"), ("B", "0.1f"), ("C", "mu_law"), ("D", "1e-07f")]
+
+
+def test_this_installations_device_code_is_whole_and_needs_no_headers_of_others():
+    files = nvrtc.device_files()
+
+    included = re.findall(r"^\s*#\s*include\s*(.*)$", "\n".join(files.values()), re.MULTILINE)
+
+    assert nvrtc.KERNEL in files[nvrtc.ENTRY]
+    assert included
+    assert set(included) <= {f'"{name}"' for name in files}
 
 
 def test_device_code_that_is_missing_is_named(monkeypatch, tmp_path):
