@@ -3,10 +3,14 @@
 The frames are of 240 samples: 10 ms at 24 kHz. Weights are random, which speed does not notice.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -18,6 +22,7 @@ from wavewn.config import Condition
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.engine.stream import Stream
 from wavewn.engine.weights import WaveNetWeights, pack_wavenet
+from wavewn.errors import WavewnError
 from wavewn.models.wavenet import WaveNet
 from wavewn.state import StreamState
 
@@ -46,6 +51,31 @@ def make(way: str, weights: WaveNetWeights, device: torch.device):
     from wavewn.engine.cuda import CudaEngine
 
     return CudaEngine(weights, device, precision)
+
+
+def compile_kernels(part: Part) -> float:
+    """Compile what the cuda engine will ask for, on all cores at once; gives seconds."""
+    from wavewn.engine.cuda_packing import kernel_source
+    from wavewn.engine.nvrtc import architecture_of, cubin_of, multiprocessors, shared_limit
+
+    few = [
+        streams
+        for streams in (1, 2, 4, 8)
+        if streams < 2 * max(STREAMS) / multiprocessors(part.device)
+    ]
+    limit, architecture = shared_limit(part.device), architecture_of(part.device)
+
+    def one(wanted: tuple[str, str, int]) -> None:
+        shape, precision, streams = wanted
+        settings = weights_of(shape, part.tiny).settings
+        with contextlib.suppress(WavewnError):  # the engine itself will say why
+            cubin_of(kernel_source(settings, BANDS, HOP, precision, streams, limit), architecture)
+
+    wanted = list(itertools.product(SHAPES, ("float32", "float16"), few))
+    began = time.perf_counter()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, wanted))
+    return time.perf_counter() - began
 
 
 def mel_of(part: Part, streams: int, frames: int) -> torch.Tensor:
@@ -112,6 +142,10 @@ def main() -> None:
     part.add(
         "nv-wavenet", "float16, V100, published", 1, NV_WAVENET, "samples/s", "shape 64/128/256"
     )
+    if part.device.type == "cuda":
+        part.measure(
+            "S, M, L", "cuda kernels compiled or found", 0, "s", lambda: compile_kernels(part)
+        )
     for shape in ("M", "S", "L"):
         for way in WAYS:
             engine = None
