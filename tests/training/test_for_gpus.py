@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from wavewn.bundle import load_checkpoint
 from wavewn.training.adversarial import Adversarial
@@ -86,6 +87,16 @@ def test_a_batch_in_pinned_memory_is_not_waited_for(recipe_file, monkeypatch, tm
 
     assert asked == [False] * 6 + [True] * 6
     assert torch.equal(moved.keep, batch.keep) and moved.paths == batch.paths
+
+
+def test_a_loader_finds_how_a_batch_is_pinned(recipe_file, monkeypatch, tmp_path):
+    batch = make_data(load_recipe(recipe_file), tmp_path).training_crops().batch(0)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 0)
+
+    pinned = pin_memory(batch)
+
+    assert torch.equal(pinned.audio, batch.audio) and pinned.audio is not batch.audio
+    assert pinned.paths == batch.paths
 
 
 @pytest.mark.gpu
