@@ -10,7 +10,8 @@ those of the published models. The model is built plain; training attaches weigh
 
 Source: Kong et al. 2020, arXiv:2010.05646, section 2.2. As in the published code and not in the
 paper, the last LeakyReLU has torch's own slope of 0.01, and the others 0.1. The published code also
-means to draw weights from normal(0, 0.01); there weight norm, attached before, undoes that.
+means to draw weights from normal(0, 0.01); there weight norm, attached before, undoes that, so they
+are torch's own here as there.
 """
 
 import torch
@@ -23,7 +24,6 @@ from wavewn.nn.flow import Flow, Rows, mel_rows
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 
 SLOPE, LAST_SLOPE = 0.1, 0.01
-INITIAL_STD = 0.01
 
 
 def activate(x: Tensor) -> Tensor:
@@ -126,10 +126,6 @@ class HiFiGAN(nn.Module):
                 )
             )
         self.conv_post = PaddedConv1d(width, 1, 7, right=right, padding=padding)
-        for part in (self.ups, self.resblocks, self.conv_post):
-            for layer in part.modules():
-                if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
-                    nn.init.normal_(layer.weight, 0.0, INITIAL_STD)
 
     def flow(self, run: Flow, mel: Rows, noise: Rows | None = None) -> Rows:
         """Turn mel frames into one channel of audio; no noise is needed."""
