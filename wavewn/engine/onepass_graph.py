@@ -8,6 +8,9 @@ chunks are captured (`nn.latency.Measured.steady`), whose work does not depend o
 utterance began. Its beginning, its end, sizes met for the first time and large chunks, whose
 kernels take longer than their start, run eagerly.
 
+A capture takes as long as many chunks: whoever streams live lets a stream of the same chunks run
+through the engine first.
+
 The same code runs uncaptured on the CPU: there too with the row numbers of the first time, so that
 a flow whose work depended on them would be found by any test that streams.
 
