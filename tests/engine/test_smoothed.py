@@ -176,6 +176,12 @@ def test_settings_that_cannot_be_are_refused(condition, rates, message):
         SmoothedWaveNetConfig(network, upsample_rates=rates)
 
 
+@pytest.mark.parametrize("more", [{"band_taps": 2, "condition_context": 0}, {"band_taps": 3}])
+def test_rectified_stretching_takes_an_odd_number_of_bands_and_no_context(more):
+    with pytest.raises(ConfigError, match="band_taps is"):
+        SmoothedWaveNetConfig(NETWORK, **more)
+
+
 def test_its_flow_is_not_taken_for_audio(model):
     with pytest.raises(EngineError, match="gives no audio but 5 channels"):
         OnePassEngine(model)
