@@ -71,7 +71,8 @@ class Batch:
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = self.audio, self.mel, self.speaker, self.starts, self.keep, self.noise
-        return Batch(*map(function, tensors), self.paths)
+        audio, mel, speaker, starts, keep, noise = map(function, tensors)
+        return Batch(audio, mel, speaker, starts, keep, noise, self.paths)
 
 
 @dataclass(frozen=True)
