@@ -23,7 +23,8 @@ TILE = 16  # outputs, and inputs, of a tile
 LANES = 32
 STREAMS = (1, 2, 4, 8)  # of a block; eight is what a tensor core multiplies at once
 FEWEST_WARPS, MOST_WARPS = 4, 16
-MOST_TILES = 16  # of a warp's outputs in one product: each has sums of its own in registers
+MOST_TILES = 4  # of a warp in a layer's product: each has sums of its own in registers
+MOST_CHOICES = 1024  # of a sample: a warp holds them in registers
 VOICE_BYTES = 64
 FRAME_NUMBERS = 3  # of a predictor beside its weights: scale, its logarithm, gain
 
@@ -115,12 +116,15 @@ def kernel_source(
     """
     sizes, head = Sizes.of(settings), make_head(settings.head)
     products = (*sizes.layer_products * len(settings.dilations), *sizes.head_products)
-    for outputs, _ in products:
-        if outputs > MOST_TILES * sizes.warps:
-            most = MOST_TILES * TILE * sizes.warps
+    for name, count, most in (
+        ("residual_channels", settings.residual_channels, MOST_TILES * 8 * sizes.warps),
+        ("skip_channels", settings.skip_channels, MOST_TILES * TILE * sizes.warps),
+        ("choices of a sample", choices_of(settings), MOST_CHOICES),
+    ):
+        if count > most:
             raise EngineError(
-                f"a product of this model has {outputs * TILE} outputs, and {sizes.warps} warps of "
-                f"the CUDA kernel have room for {most}; use the graph engine"
+                f"{name} is {count}, and the CUDA kernel has registers for {most}; "
+                "use the graph engine"
             )
     operands = _operand_bytes(settings, sizes, precision, streams)
     if operands > shared_limit:
@@ -172,6 +176,12 @@ def kernel_source(
     )
 
 
+def choices_of(settings: WaveNetConfig) -> int:
+    """Count the classes or components that the head chooses among."""
+    head = make_head(settings.head)
+    return head.components if isinstance(head, LinearLevels) else head.parameters
+
+
 def lags_of(settings: WaveNetConfig) -> int:
     """Count the lags of the long-term prediction."""
     longest = settings.longest_lag
@@ -186,9 +196,10 @@ def predictor_width(settings: WaveNetConfig) -> int:
 
 def _tiles_ahead(sizes: Sizes, precision: str, streams: int) -> int:
     """Tiles that a warp has under way: as many as its registers hold beside its sums."""
-    tiles = 8 if sizes.warps <= 8 else 4
-    tiles = tiles if precision == "float16" else tiles // 2
-    return tiles if streams <= 2 else tiles // 2  # 2026-11-22: S and M spill otherwise
+    if precision == "float32" and streams == STREAMS[-1]:
+        return 2
+    tiles = 8 if sizes.warps <= MOST_WARPS // 2 else 2
+    return tiles if precision == "float16" else tiles // 2
 
 
 def _operand_bytes(settings: WaveNetConfig, sizes: Sizes, precision: str, streams: int) -> int:

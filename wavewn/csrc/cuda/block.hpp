@@ -70,6 +70,8 @@ struct Block {
     WAVEWN_DEVICE int number() const { return static_cast<int>(blockIdx.x); }
     template <class F>
     WAVEWN_DEVICE void each(F f) {
+        // Unknown to the compiler, so that it computes what follows from the thread's number anew:
+        // it would else keep the addresses of all calls in registers, and weights in memory.
         int thread = static_cast<int>(threadIdx.x);
         asm volatile("" : "+r"(thread));
         f(thread);

@@ -15,7 +15,8 @@
 //
 // Warp w has the tiles w, w + warps, ... of the outputs and goes through their inputs. Weights lie in
 // memory as they are fetched: 512 bytes a warp and word, `Shape::ahead` of them before the first is
-// needed. What a product needs first is fetched while the product before it runs (`begin`).
+// needed. What a product needs first is fetched while the product before it runs (`begin`). Where a warp
+// has many tiles, as in a large head, it takes a few at a time: each needs registers for its sums.
 //
 // Twin: engine/workspace.py, `affine`. Packing: engine/cuda_packing.py, `tiles_of`.
 
@@ -52,24 +53,36 @@ struct Results {
     Own<float> of[2][columns];
 };
 
-WAVEWN_DEVICE constexpr int step_of(int depth, int wanted) {
-    int step = least(depth, most(wanted, 1));
-    while (depth % step) --step;
+// The largest part of `depth` up to `wanted` that divides it into whole numbers of chains, so that what
+// is summed in which chain does not depend on `wanted`.
+WAVEWN_DEVICE constexpr int step_of(int depth, int chains, int wanted) {
+    int step = most(least(depth, wanted), chains);
+    while (depth % step || step % chains) --step;
     return step;
 }
 
-// y [16 TILES] = W x [16 DEPTH]
-template <class S, int TILES, int DEPTH>
+// y [16 TILES] = W x [16 DEPTH], in passes of at most MOST tiles of outputs a warp.
+template <class S, int TILES, int DEPTH, int MOST>
 struct Product {
     static constexpr int tiles = TILES, depth = DEPTH;
-    static constexpr int own = (TILES + S::warps - 1) / S::warps;  // tiles of outputs a warp
-    static constexpr int step = step_of(DEPTH, S::ahead / own);    // tiles of inputs under way
-    static constexpr int size = TILES * DEPTH;                     // tiles in memory
-    static WAVEWN_DEVICE constexpr int busy(int i) { return least(S::warps, TILES - i * S::warps); }
+    static constexpr int rounds = (TILES + S::warps - 1) / S::warps;
+    static constexpr int own = least(rounds, MOST);
+    static constexpr int passes = (rounds + own - 1) / own;
+    // Tensor cores answer after some thirty clocks: two sums take turns. Float32 has many at once.
+    static constexpr int chains = S::half && DEPTH % 2 == 0 ? 2 : 1;
+    static constexpr int step = step_of(DEPTH, chains, S::ahead / own);  // inputs' tiles under way
+    static constexpr int size = TILES * DEPTH;                           // tiles in memory
 
     struct Fetched {
         Weights<S> of[step][own];
     };
+    static WAVEWN_DEVICE constexpr int tile_of(int warp, int pass, int i) {
+        return warp + (pass * own + i) * S::warps;
+    }
+    // Warps that have a tile.
+    static WAVEWN_DEVICE constexpr int busy(int pass, int i) {
+        return least(S::warps, most(TILES - tile_of(0, pass, i), 0));
+    }
 };
 
 // Where the tiles of a product lie.
@@ -79,11 +92,11 @@ struct Source {
 };
 
 template <class S, class P, class B>
-WAVEWN_DEVICE void fetch(B& block, const Source& from, int i, int k, Weights<S>& to) {
+WAVEWN_DEVICE void fetch(B& block, const Source& from, int pass, int i, int k, Weights<S>& to) {
     block.each([&](int thread) {
         const int warp = thread / LANES, lane = thread % LANES;
-        if (warp >= P::busy(i)) return;
-        const int tile = (warp + i * S::warps) * P::depth + k;
+        if (warp >= P::busy(pass, i)) return;
+        const int tile = P::tile_of(warp, pass, i) * P::depth + k;
         const Word* const at = from.at + tile * (LANES * Weights<S>::words) + lane;
         WAVEWN_UNROLL
         for (int j = 0; j < Weights<S>::words; ++j)
@@ -92,11 +105,11 @@ WAVEWN_DEVICE void fetch(B& block, const Source& from, int i, int k, Weights<S>&
 }
 
 template <class S, class P, class B>
-WAVEWN_DEVICE void begin(B& block, const Source& from, typename P::Fetched& to) {
+WAVEWN_DEVICE void begin(B& block, const Source& from, int pass, typename P::Fetched& to) {
     WAVEWN_UNROLL
     for (int k = 0; k < P::step; ++k)
         WAVEWN_UNROLL
-        for (int i = 0; i < P::own; ++i) fetch<S, P>(block, from, i, k, to.of[k][i]);
+        for (int i = 0; i < P::own; ++i) fetch<S, P>(block, from, pass, i, k, to.of[k][i]);
 }
 
 // Read tile k of an operand; `row` is the distance of two streams, in bytes.
@@ -155,10 +168,10 @@ WAVEWN_DEVICE void add(B& block, const Sums<S>& from, Sums<S>& to) {
     });
 }
 
-// Add a whole product to the sums of its tiles; what `begin` fetched is used up. With two CHAINS
+// Add a pass of a product to the sums of its tiles; what `begin` fetched is used up. With two CHAINS
 // every other input goes to sums of its own: half as many wait for each other.
 template <class S, class P, int CHAINS, class B>
-WAVEWN_DEVICE void multiply(B& block, const Source& from, typename P::Fetched& fetched,
+WAVEWN_DEVICE void multiply(B& block, const Source& from, int pass, typename P::Fetched& fetched,
                             const char* operand, int row, Sums<S> (&sums)[CHAINS][P::own]) {
     WAVEWN_ROLL
     for (int first = 0; first < P::depth; first += P::step) {
@@ -168,9 +181,9 @@ WAVEWN_DEVICE void multiply(B& block, const Source& from, typename P::Fetched& f
             read_inputs<S>(block, operand, row, first + k, x);
             WAVEWN_UNROLL
             for (int i = 0; i < P::own; ++i) {
-                multiply_tile<S>(block, P::busy(i), fetched.of[k][i], x, sums[k % CHAINS][i]);
+                multiply_tile<S>(block, P::busy(pass, i), fetched.of[k][i], x, sums[k % CHAINS][i]);
                 if (first + P::step < P::depth)
-                    fetch<S, P>(block, from, i, first + P::step + k, fetched.of[k][i]);
+                    fetch<S, P>(block, from, pass, i, first + P::step + k, fetched.of[k][i]);
             }
         }
     }
@@ -215,6 +228,23 @@ WAVEWN_DEVICE void join(B& block, const Sums<S>& sums, Results<S>& to) {
             for (int n = 0; n < columns; ++n)
                 to.of[row][n] = exchanged<(streams > 2)>(block, pairs[n], pairs[(n + 2) % some], 1);
         }
+    }
+}
+
+// A pass of a product by itself: result.of[i] for each of the warp's tiles.
+template <class S, class P, class B>
+WAVEWN_DEVICE void compute(B& block, const Source& from, int pass, typename P::Fetched& fetched,
+                           const char* operand, int row, Results<S> (&results)[P::own]) {
+    Sums<S> sums[P::chains][P::own];
+    WAVEWN_UNROLL
+    for (int c = 0; c < P::chains; ++c)
+        WAVEWN_UNROLL
+        for (int i = 0; i < P::own; ++i) clear(block, sums[c][i]);
+    multiply<S, P>(block, from, pass, fetched, operand, row, sums);
+    WAVEWN_UNROLL
+    for (int i = 0; i < P::own; ++i) {
+        if constexpr (P::chains == 2) add(block, sums[1][i], sums[0][i]);
+        join<S>(block, sums[0][i], results[i]);
     }
 }
 

@@ -23,13 +23,10 @@ struct Speakers {
         some.each([&](int thread) {
             const int n = stream[thread] = first + thread / LANES;
             voice[thread] = &net.voice(n);
-            answer[thread] = net.template shared<float>(S::answer_at) + n * S::wide_parameters;
-            levels[thread] =
-                net.template shared<float>(S::levels_at) + n * padded(S::levels_kept, 4);
-            residuals[thread] =
-                net.template shared<float>(S::residuals_at) + n * padded(S::residuals_kept, 4);
-            predictor[thread] =
-                net.template shared<float>(S::predictors_at) + n * S::predictor_row;
+            answer[thread] = net.answer_of(n);
+            levels[thread] = net.levels_of(n);
+            residuals[thread] = net.residuals_of(n);
+            predictor[thread] = net.predictor_of(n);
         });
     }
 };
@@ -46,17 +43,6 @@ WAVEWN_DEVICE void take_predictor(Network<S, B>& net, Speakers<S, B>& s, int fra
         });
         s.some.together();
     }
-}
-
-template <class S, class B>
-WAVEWN_DEVICE void predict(Network<S, B>&, Speakers<S, B>& s) {
-    Own<const float*> predictor, levels, residuals;
-    s.some.each([&](int thread) {
-        predictor[thread] = s.predictor[thread];
-        levels[thread] = s.levels[thread];
-        residuals[thread] = s.residuals[thread];
-    });
-    predict<S>(s.some, s.voice, predictor, levels, residuals);
 }
 
 // Draw the sample at hand of every stream, and prepare what the network is fed next.
@@ -125,7 +111,7 @@ WAVEWN_DEVICE void speak(Network<S, B>& net) {
         });
         s.some.together();
         if (ends_frame) take_predictor(net, s, net.next_frame());
-        predict(net, s);
+        predict<S>(s.some, s.voice, s.predictor, s.levels, s.residuals);
     }
 }
 
@@ -138,28 +124,24 @@ WAVEWN_DEVICE void take_up(Network<S, B>& net) {
         const Word zero = {{0, 0, 0, 0}};
         Word* const words = net.template shared<Word>(0);
         for (int i = thread; i < S::shared_bytes / 16; i += S::threads)
-            words[i] = i < S::gate_bytes_at / 16 ? a.weights[i] : zero;
+            words[i] = i < S::gate_at / 16 ? a.weights[i] : zero;
     });
     net.block.barrier();
     net.block.each([&](int thread) {
         for (int i = thread; i < S::layers; i += S::threads)
             net.template shared<Int64>(S::rings_at)[i] = S::ring_at(i);
-        for (int i = thread; i < S::streams * S::levels_kept; i += S::threads) {
-            const int n = i / S::levels_kept, slot = i % S::levels_kept;
-            net.template shared<float>(S::levels_at)[n * padded(S::levels_kept, 4) + slot] =
-                a.state[net.readable(n) * S::state_size + S::level_at + slot];
-        }
-        for (int i = thread; S::order && i < S::streams * S::residuals_kept; i += S::threads) {
-            const int n = i / S::residuals_kept, slot = i % S::residuals_kept;
-            net.template shared<float>(S::residuals_at)[n * padded(S::residuals_kept, 4) + slot] =
-                a.state[net.readable(n) * S::state_size + S::residual_at + slot];
-        }
-        for (int n = thread; n < S::streams; n += S::threads) {
+        for (int n = 0; n < S::streams; ++n) {
+            const float* const from = net.memory_of(n);
+            for (int i = thread; i < S::levels_kept; i += S::threads)
+                net.levels_of(n)[i] = from[S::level_at + i];
+            for (int i = thread; S::order && i < S::residuals_kept; i += S::threads)
+                net.residuals_of(n)[i] = from[S::residual_at + i];
+            if (thread) continue;
             Voice& v = net.voice(n);
             v.clock = a.clock[net.readable(n)];
             v.level_slot = static_cast<int>(v.clock % S::levels_kept);
             v.residual_slot = static_cast<int>(v.clock % S::residuals_kept);
-            v.emphasis = a.state[net.readable(n) * S::state_size + S::emphasis_at];
+            v.emphasis = from[S::emphasis_at];
             v.broken_at = -1;
         }
     });
@@ -171,22 +153,15 @@ WAVEWN_DEVICE void lay_down(Network<S, B>& net) {
     const Arguments& a = net.a;
     net.block.barrier();
     net.block.each([&](int thread) {
-        for (int i = thread; i < S::streams * S::levels_kept; i += S::threads) {
-            const int n = i / S::levels_kept, slot = i % S::levels_kept;
-            if (net.is_there(n))
-                a.state[net.row_of(n) * S::state_size + S::level_at + slot] =
-                    net.template shared<float>(S::levels_at)[n * padded(S::levels_kept, 4) + slot];
-        }
-        for (int i = thread; S::order && i < S::streams * S::residuals_kept; i += S::threads) {
-            const int n = i / S::residuals_kept, slot = i % S::residuals_kept;
-            if (net.is_there(n))
-                a.state[net.row_of(n) * S::state_size + S::residual_at + slot] =
-                    net.template shared<float>(
-                        S::residuals_at)[n * padded(S::residuals_kept, 4) + slot];
-        }
-        for (int n = thread; n < S::streams; n += S::threads) {
+        for (int n = 0; n < S::streams; ++n) {
             if (!net.is_there(n)) continue;
-            a.state[net.row_of(n) * S::state_size + S::emphasis_at] = net.voice(n).emphasis;
+            float* const to = net.memory_of(n);
+            for (int i = thread; i < S::levels_kept; i += S::threads)
+                to[S::level_at + i] = net.levels_of(n)[i];
+            for (int i = thread; S::order && i < S::residuals_kept; i += S::threads)
+                to[S::residual_at + i] = net.residuals_of(n)[i];
+            if (thread) continue;
+            to[S::emphasis_at] = net.voice(n).emphasis;
             a.broken[net.row_of(n)] = net.voice(n).broken_at;
         }
     });
@@ -196,17 +171,16 @@ WAVEWN_DEVICE void lay_down(Network<S, B>& net) {
 template <class S, class B>
 WAVEWN_DEVICE void wavenet_samples(B& block, const Arguments& a) {
     Network<S, B> net(block, a);
-    net.sample = net.frame = net.phase = 0;
     take_up(net);
-    begin<S, typename Network<S, B>::Gate>(block, net.gate_of(0), net.gate_weights);
+    begin<S, typename Network<S, B>::Gate>(block, net.gate_of(0), 0, net.gate_weights);
     net.read_condition(0, 0);
     net.read_past(0, 0);
     net.write_past();
-    if constexpr (S::channels > 0) net.read_upsampled(0);
+    net.read_upsampled(0);
     for (int first = 0; first < S::streams; first += S::warps) {
         Speakers<S, B> s(block, net, first);
         take_predictor(net, s, 0);
-        predict(net, s);
+        predict<S>(s.some, s.voice, s.predictor, s.levels, s.residuals);
     }
     WAVEWN_ROLL
     while (net.sample < a.samples) {
@@ -222,11 +196,7 @@ WAVEWN_DEVICE void wavenet_samples(B& block, const Arguments& a) {
         }
         net.answer();
         speak(net);
-        if (++net.phase == S::hop) {
-            net.phase = 0;
-            ++net.frame;
-        }
-        ++net.sample;
+        net.go_on();
     }
     lay_down(net);
 }

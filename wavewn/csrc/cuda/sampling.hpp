@@ -105,41 +105,46 @@ WAVEWN_DEVICE void take_least(B& block, Own<int>& x) {
 
 // Index of a choice among COUNT logits by inverting their cumulative distribution at `uniform`; the
 // first of the greatest at temperature 0. A lane has COUNT / 32 neighbouring classes: it sums its
-// own, the warp sums the lanes', and only the lane in which the threshold falls looks closer.
+// own, the warp sums the lanes', and the lane in which the threshold falls looks closer.
 //
-// logits: each thread's stream has its own; they become weights, exp of them.
-// index: every lane of the warp has it.
+// logits: each thread's stream has its own. index: every lane of the warp has it.
 template <int COUNT, class B>
 WAVEWN_DEVICE void choose(B& block, const Own<float*>& logits, const Own<float>& uniform,
                           float temperature, Own<int>& index) {
     constexpr int own = (COUNT + LANES - 1) / LANES;
-    Own<float> best;
+    constexpr float nothing = -3e38f;
+    Own<float> weight[own], best, sum, upto;
     block.each([&](int thread) {
         const int first = thread % LANES * own;
-        best[thread] = logits[thread][0];
-        for (int i = first; i < least(first + own, COUNT); ++i)
-            if (logits[thread][i] > best[thread]) best[thread] = logits[thread][i];
+        best[thread] = nothing;
+        WAVEWN_UNROLL
+        for (int n = 0; n < own; ++n) {
+            const bool is_there = COUNT % LANES == 0 || first + n < COUNT;
+            const float logit = is_there ? logits[thread][first + n] : nothing;
+            if (logit > best[thread]) best[thread] = logit;
+            weight[n][thread] = logit;
+        }
     });
     take_greatest(block, best);
     if (temperature < SMALLEST_TEMPERATURE) {
         block.each([&](int thread) {
-            const int first = thread % LANES * own;
             index[thread] = COUNT - 1;
-            for (int i = least(first + own, COUNT) - 1; i >= first; --i)
-                if (logits[thread][i] == best[thread]) index[thread] = i;
+            WAVEWN_UNROLL
+            for (int n = own - 1; n >= 0; --n)
+                if (weight[n][thread] == best[thread]) index[thread] = thread % LANES * own + n;
         });
         take_least(block, index);
         return;
     }
-    Own<float> sum, upto;
     block.each([&](int thread) {
-        const int first = thread % LANES * own;
-        float total = 0;
-        for (int i = first; i < least(first + own, COUNT); ++i) {
-            const float above = (logits[thread][i] - best[thread]) / temperature;
-            total += logits[thread][i] = exp2_of(above * LOG2_E);
+        const float scale = LOG2_E / temperature;
+        sum[thread] = 0;
+        WAVEWN_UNROLL
+        for (int n = 0; n < own; ++n) {
+            weight[n][thread] = exp2_of((weight[n][thread] - best[thread]) * scale);
+            sum[thread] += weight[n][thread];
         }
-        sum[thread] = upto[thread] = total;
+        upto[thread] = sum[thread];
     });
     WAVEWN_UNROLL
     for (int n = 1; n < LANES; n *= 2) {
@@ -149,18 +154,21 @@ WAVEWN_DEVICE void choose(B& block, const Own<float*>& logits, const Own<float>&
         });
     }
     const Own<float> before = block.below(upto, 1);
-    Own<float> total;
-    block.each([&](int thread) { total[thread] = upto[thread]; });
-    take_greatest(block, total);  // sums of positive numbers grow: the last lane's
+    block.each([&](int thread) { sum[thread] = upto[thread]; });
+    take_greatest(block, sum);  // positive numbers: the last lane's is the total
     block.each([&](int thread) {
-        const int lane = thread % LANES, first = lane * own, end = least(first + own, COUNT);
-        const float threshold = uniform[thread] * total[thread];
+        const int lane = thread % LANES, first = lane * own;
+        const float threshold = uniform[thread] * sum[thread];
         index[thread] = COUNT - 1;
-        if (first >= COUNT || upto[thread] <= threshold) return;
+        if (upto[thread] <= threshold) return;
         float passed = lane ? before[thread] : 0.0f;
-        int i = first;
-        while (i + 1 < end && (passed += logits[thread][i]) <= threshold) ++i;
-        index[thread] = i;
+        int skipped = 0;
+        WAVEWN_UNROLL
+        for (int n = 0; n + 1 < own; ++n) {
+            passed += weight[n][thread];
+            skipped += passed <= threshold;
+        }
+        index[thread] = least(first + skipped, COUNT - 1);
     });
     take_least(block, index);
 }
@@ -170,8 +178,8 @@ WAVEWN_DEVICE void choose(B& block, const Own<float*>& logits, const Own<float>&
 // predictor: of the frame, [order coefficients, lags, scale, log scale, gain]; levels and residuals:
 // the stream's rings.
 template <class S, class B>
-WAVEWN_DEVICE void predict(B& block, const Own<Voice*>& voice, const Own<const float*>& predictor,
-                           const Own<const float*>& levels, const Own<const float*>& residuals) {
+WAVEWN_DEVICE void predict(B& block, const Own<Voice*>& voice, const Own<float*>& predictor,
+                           const Own<float*>& levels, const Own<float*>& residuals) {
     if constexpr (S::order == 0) {
         block.each([&](int thread) {
             if (thread % LANES) return;
@@ -218,7 +226,7 @@ WAVEWN_DEVICE void predict(B& block, const Own<Voice*>& voice, const Own<const f
 
 // Draw a level, or take the forced one; every lane of the stream's warp has it.
 //
-// answer: parameters of the head, in levels; what choose leaves of them is not used again.
+// answer: parameters of the head, in levels.
 template <class S, class B>
 WAVEWN_DEVICE void draw(B& block, const Own<float*>& answer, const Own<const float*>& noise,
                         float temperature, float log_scale_min, Own<float>& level) {

@@ -102,15 +102,16 @@ struct Shape : Sizes {
 
     // Shared memory, in bytes from its beginning; everything begins at a multiple of 16.
     static constexpr int tile_bytes = TILE * TILE * operand_bytes;
-    static constexpr int gate_bytes_at = resident * tile_bytes;
-    static constexpr int z_at = gate_bytes_at + operand_row(gate_inputs);
+    static constexpr int gate_at = resident * tile_bytes;
+    static constexpr int z_at = gate_at + operand_row(gate_inputs);
     static constexpr int skips_at = z_at + operand_row(wide_residual);
     static constexpr int hidden_at = skips_at + operand_row(wide_skip);
     static constexpr int answer_at = hidden_at + operand_row(wide_hidden);
     static constexpr int voices_at = answer_at + streams * wide_parameters * 4;
     static constexpr int predictors_at = voices_at + streams * 64;
     static constexpr int levels_at = predictors_at + streams * predictor_row * 4;
-    static constexpr int residuals_at = levels_at + streams * padded(levels_kept, 4) * 4;
+    static constexpr int level_row = padded(levels_kept, 4);
+    static constexpr int residuals_at = levels_at + streams * level_row * 4;
     static constexpr int residual_row = order ? padded(residuals_kept, 4) : 0;
     static constexpr int rings_at = residuals_at + streams * residual_row * 4;
     static constexpr int shared_bytes = rings_at + padded(layers * 8, 16);
