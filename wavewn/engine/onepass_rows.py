@@ -40,4 +40,4 @@ def read_progress(state: StreamState, hop_length: int) -> list[Progress]:
     """Read how far each row is; the device is waited for once."""
     entries = (state.view(name)[:, 0, 0].double() for name in ("ahead", "ended"))
     told = torch.stack([state.clock.double(), *entries]).T.tolist()
-    return [Progress(int(clock), *rest, hop_length) for clock, *rest in told]
+    return [Progress(int(clock), ahead, ended, hop_length) for clock, ahead, ended in told]
