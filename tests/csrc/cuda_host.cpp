@@ -48,7 +48,8 @@ inline unsigned short half_of(float x) {
     if (bits < 0x38800000)  // a multiple of 2^-24
         return static_cast<unsigned short>(
             sign | static_cast<unsigned>(nearbyintf(float_of(bits) * 16777216.0f)));
-    return static_cast<unsigned short>(sign | ((bits + 0xfff + (bits >> 13 & 1) - 0x38000000) >> 13));
+    const unsigned nearest = bits + 0xfff + (bits >> 13 & 1) - 0x38000000;
+    return static_cast<unsigned short>(sign | nearest >> 13);
 }
 
 inline float float_of_half(unsigned half) {

@@ -197,6 +197,12 @@ def model(request):
     return make_model(settings_of(request.param))
 
 
+@pytest.fixture(name="cuda_host", scope="session")
+def cuda_host_names():
+    """What compiles the CUDA kernel for the host and runs it there."""
+    return cuda_host
+
+
 @pytest.fixture
 def make():
     """From settings to a model."""

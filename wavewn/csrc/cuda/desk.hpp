@@ -16,8 +16,8 @@ struct Arguments {
     const float* constants;   // see Shape
     float* state;             // [batch, Shape::state_size]
     const Int64* clock;       // [batch]
-    const float* gates;       // [batch, 1 + frames, layers, R, 2]; learned upsampling [layers, R, 2]
-    const float* upsampled;   // [batch, samples, channels], learned upsampling only
+    const float* gates;       // [batch, 1 + frames, layers, R, 2], or the bias: [layers, R, 2]
+    const float* upsampled;   // [batch, samples, channels], with learned upsampling only
     const float* predictors;  // [batch, frames, Shape::predictor_width], with an order only
     const float* noise;       // [batch, samples, draws]
     const float* forced;      // [batch, samples], levels to take instead of drawing them, or null
@@ -81,7 +81,9 @@ struct Desk {
     WAVEWN_DEVICE Int64 readable(int stream) {
         return is_there(stream) ? row_of(stream) : a.batch - 1;
     }
-    WAVEWN_DEVICE float* memory_of(int stream) { return a.state + readable(stream) * S::state_size; }
+    WAVEWN_DEVICE float* memory_of(int stream) {
+        return a.state + readable(stream) * S::state_size;
+    }
 
     // What lane 4 g + q has of a warp's tile i: see Results.
     static WAVEWN_DEVICE int stream_of(int thread, int column) { return thread % 4 * 2 + column; }

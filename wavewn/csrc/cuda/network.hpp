@@ -25,8 +25,8 @@ WAVEWN_DEVICE float alarm(float x) { return rounded_product(x, 0.0f); }
 template <class S, class B>
 struct Network : Desk<S, B> {
     using Base = Desk<S, B>;
-    using typename Base::Gate, typename Base::Hidden, typename Base::Output, typename Base::Residual,
-        typename Base::Skip;
+    using typename Base::Gate, typename Base::Residual, typename Base::Skip;
+    using typename Base::Hidden, typename Base::Output;
     using Base::a, Base::block, Base::columns, Base::voice;
 
     // of each thread, from layer to layer
@@ -109,7 +109,7 @@ struct Network : Desk<S, B> {
         });
     }
 
-    // x = x + W_res z + b,  skips = skips + W_skip z. The residual first: the next layer waits for it.
+    // x = x + W_res z + b,  skips = skips + W_skip z. The next layer waits for the first.
     WAVEWN_DEVICE void output(int layer) {
         const bool is_last = layer + 1 == S::layers;
         const int next = is_last ? 0 : layer + 1;

@@ -13,10 +13,11 @@
 // stream, and the four lanes of an output add up once, at the end of the product. Either way
 // lane 4 g + q ends with outputs g and g + 8 of streams 2 q and 2 q + 1.
 //
-// Warp w has the tiles w, w + warps, ... of the outputs and goes through their inputs. Weights lie in
-// memory as they are fetched: 512 bytes a warp and word, `Shape::ahead` of them before the first is
-// needed. What a product needs first is fetched while the product before it runs (`begin`). Where a warp
-// has many tiles, as in a large head, it takes a few at a time: each needs registers for its sums.
+// Warp w has the tiles w, w + warps, ... of the outputs and goes through their inputs. Weights lie
+// in memory as they are fetched: 512 bytes a warp and word, `Shape::ahead` of them before the first
+// is needed. What a product needs first is fetched while the product before it runs (`begin`).
+// Where a warp has many tiles, as in a large head, it takes a few at a time: each needs registers
+// for its sums.
 //
 // Twin: engine/workspace.py, `affine`. Packing: engine/cuda_packing.py, `tiles_of`.
 
@@ -53,8 +54,8 @@ struct Results {
     Own<float> of[2][columns];
 };
 
-// The largest part of `depth` up to `wanted` that divides it into whole numbers of chains, so that what
-// is summed in which chain does not depend on `wanted`.
+// The largest part of `depth` up to `wanted` that divides it and is a multiple of `chains`, so that
+// what is summed in which chain does not depend on `wanted`.
 WAVEWN_DEVICE constexpr int step_of(int depth, int chains, int wanted) {
     int step = most(least(depth, wanted), chains);
     while (depth % step || step % chains) --step;
@@ -168,8 +169,8 @@ WAVEWN_DEVICE void add(B& block, const Sums<S>& from, Sums<S>& to) {
     });
 }
 
-// Add a pass of a product to the sums of its tiles; what `begin` fetched is used up. With two CHAINS
-// every other input goes to sums of its own: half as many wait for each other.
+// Add a pass of a product to the sums of its tiles; what `begin` fetched is used up. With two
+// CHAINS every other input goes to sums of its own: half as many wait for each other.
 template <class S, class P, int CHAINS, class B>
 WAVEWN_DEVICE void multiply(B& block, const Source& from, int pass, typename P::Fetched& fetched,
                             const char* operand, int row, Sums<S> (&sums)[CHAINS][P::own]) {
@@ -189,8 +190,8 @@ WAVEWN_DEVICE void multiply(B& block, const Source& from, int pass, typename P::
     }
 }
 
-// The sum of `low` over the two lanes of a pair; or, SPLIT, of `low` in the lane below and of `high` in
-// the one above.
+// The sum of `low` over the two lanes of a pair; or, SPLIT, of `low` in the lane below and of
+// `high` in the one above.
 template <bool SPLIT, class B>
 WAVEWN_DEVICE Own<float> exchanged(B& block, const Own<float>& low, const Own<float>& high,
                                    int mask) {
@@ -221,9 +222,11 @@ WAVEWN_DEVICE void join(B& block, const Sums<S>& sums, Results<S>& to) {
             constexpr int some = streams == 8 ? 4 : streams;
             Own<float> pairs[some];
             WAVEWN_UNROLL
-            for (int n = 0; n < some; ++n)
+            for (int n = 0; n < some; ++n) {
+                const int upper = (n + some) % streams;
                 pairs[n] = exchanged<streams == 8>(block, sums.of[row * streams + n],
-                                                   sums.of[row * streams + (n + some) % streams], 2);
+                                                   sums.of[row * streams + upper], 2);
+            }
             WAVEWN_UNROLL
             for (int n = 0; n < columns; ++n)
                 to.of[row][n] = exchanged<(streams > 2)>(block, pairs[n], pairs[(n + 2) % some], 1);

@@ -1,8 +1,8 @@
 // From the head's parameters and the noise to a level, and from levels to what is heard and fed
 // back. A warp serves a stream.
 //
-// Twins: models/heads.py, `sample`, `decode`, `features`; nn/linear_prediction.py; csrc/heads.hpp and
-// csrc/prediction.hpp.
+// Twins: models/heads.py, `sample`, `decode`, `features`; nn/linear_prediction.py; csrc/heads.hpp
+// and csrc/prediction.hpp.
 
 #pragma once
 
@@ -175,8 +175,8 @@ WAVEWN_DEVICE void choose(B& block, const Own<float*>& logits, const Own<float>&
 
 // Predictions of the sample at hand, and what the network is fed before it.
 //
-// predictor: of the frame, [order coefficients, lags, scale, log scale, gain]; levels and residuals:
-// the stream's rings.
+// predictor: of the frame, [order coefficients, lags, scale, log scale, gain]; levels and
+// residuals: the stream's rings.
 template <class S, class B>
 WAVEWN_DEVICE void predict(B& block, const Own<Voice*>& voice, const Own<float*>& predictor,
                            const Own<float*>& levels, const Own<float*>& residuals) {

@@ -89,7 +89,9 @@ struct Sizes {
     // all banks of shared memory.
     static WAVEWN_DEVICE constexpr int stride(int inputs) { return padded(inputs, 64) + TILE; }
     static constexpr int operand_bytes = half ? 2 : 4;
-    static WAVEWN_DEVICE constexpr int operand_row(int inputs) { return stride(inputs) * operand_bytes * streams; }
+    static WAVEWN_DEVICE constexpr int operand_row(int inputs) {
+        return stride(inputs) * operand_bytes * streams;
+    }
 
 };
 
