@@ -230,3 +230,16 @@ def test_the_average_warms_up():
     averaging.on_train_batch_end(Trainer, module, None, None, 0)
 
     assert averaging.average["weight"].item() == pytest.approx(1 - 2 / 11)
+
+
+def test_the_bar_of_a_resumed_training_knows_where_it_is_and_where_it_ends(
+    run, recipe_file, tmp_path, capsys
+):
+    bar = ("--trainer.enable_progress_bar", "true")
+    run(recipe_file, tmp_path / "run", *bar, "--trainer.max_steps", "4")
+    capsys.readouterr()
+    run(recipe_file, tmp_path / "run", *bar, "--trainer.max_steps", "8", resume="auto")
+
+    shown = capsys.readouterr()
+    assert "train:  50%" in shown.err + shown.out
+    assert "4/8 [" in shown.err + shown.out

@@ -236,6 +236,14 @@ class StepBar(TQDMProgressBar):
         """Give validation a bar that is not shown: it takes seconds, and the loss is in ours."""
         return Tqdm(disable=True)
 
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Begin where the training does: one that goes on starts no epoch."""
+        super().on_train_start(trainer)
+        bar = self.train_progress_bar
+        bar.total = self.total_train_batches
+        bar.initial = bar.n = trainer.global_step * trainer.accumulate_grad_batches
+        bar.set_description("train")
+
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         """Say "train" where Lightning counts epochs, of which there is one."""
         super().on_train_epoch_start(trainer)
