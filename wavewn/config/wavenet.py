@@ -7,7 +7,6 @@ from typing import Literal
 from wavewn.config.checks import check_at_least, check_finite
 from wavewn.errors import ConfigError
 
-
 MOST_LAYERS_PER_CYCLE = 16  # the last one's taps are seconds apart
 
 
