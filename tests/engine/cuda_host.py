@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from wavewn.engine.nvrtc import FOLDER, macros
 
-SOURCE = Path(__file__).parents[1] / "csrc" / "cuda_host.cpp"
-FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra"]
+SOURCES = Path(__file__).parents[1] / "csrc"
+FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra"]
 
 
 def compiler():
@@ -25,13 +26,19 @@ def _folder():
     return tempfile.TemporaryDirectory(prefix="wavewn-cuda-host-")
 
 
+def _compile(source, name, *flags):
+    """Compile one of `SOURCES` with a `KernelSource`'s macros; return the file's path."""
+    made = Path(_folder().name) / f"{name}-{abs(hash(source))}"
+    command = [compiler(), *FLAGS, *flags, f"-I{FOLDER}"]
+    command += [f"-D{macro}={value}" for macro, value in macros(source)]
+    subprocess.run([*command, str(SOURCES / name), "-o", str(made)], check=True, timeout=300)
+    return str(made)
+
+
 @functools.cache
 def host_library(source):
     """Compile a `KernelSource` for the host; once in a session."""
-    library = Path(_folder().name) / f"{abs(hash(source))}.so"
-    command = [compiler(), *FLAGS, f"-I{FOLDER}", *(f"-D{n}={v}" for n, v in macros(source))]
-    subprocess.run([*command, str(SOURCE), "-o", str(library)], check=True, timeout=300)
-    return ctypes.CDLL(str(library))
+    return ctypes.CDLL(_compile(source, "cuda_host.cpp", "-fPIC", "-shared"))
 
 
 def host_launcher(source):
@@ -51,4 +58,30 @@ def host_launcher(source):
                 values.append(ctypes.c_int64(argument))
         run(*values)
 
+    return launch
+
+
+def watched_launcher(source, *flags):
+    """A `Launcher` that runs the threads of a block at once, under ThreadSanitizer.
+
+    It changes nothing. Its list `found` has exit code, audio and complaints of each launch.
+    """
+    program = _compile(source, "cuda_threads.cpp", "-fsanitize=thread", "-pthread", "-g", *flags)
+
+    def launch(blocks, arguments):
+        assert blocks == 1
+        with tempfile.NamedTemporaryFile() as file:
+            for argument in arguments:
+                if isinstance(argument, Tensor):
+                    data = argument.numpy().tobytes()
+                elif isinstance(argument, float):
+                    data = struct.pack("f", argument)
+                else:
+                    data = struct.pack("q", argument) if argument else b""
+                file.write(struct.pack("q", len(data)) + data)
+            file.flush()
+            done = subprocess.run([program, file.name], capture_output=True, timeout=600)
+        launch.found.append((done.returncode, done.stdout, done.stderr.decode()))
+
+    launch.found = []
     return launch

@@ -37,8 +37,11 @@ from wavewn.errors import EngineError
 from wavewn.noise import draw_noise
 from wavewn.state import StreamState
 
-CONDITION_BYTES = 1 << 26  # of a launch: bounds memory, not samples
+# Of a launch. Samples do not depend on them.
+CONDITION_BYTES = 1 << 26
+SAMPLES_A_LAUNCH = 1 << 14  # within a second: a GPU that draws a screen kills what takes longer
 FRAMES_A_CALL = 16  # where somebody wants to hear of progress
+STREAMING_SHARE = 3  # one in so many multiprocessors is what L2 can feed with weights; an estimate
 HOST_SHARED_BYTES = 99 * 1024  # as the smallest GPU has it
 HOST_BLOCKS = 2
 
@@ -74,6 +77,8 @@ class CudaEngine(WaveNetStreams):
         on_gpu = self.device.type == "cuda"
         self._shared_limit = shared_limit(self.device) if on_gpu else HOST_SHARED_BYTES
         self._blocks = multiprocessors(self.device) if on_gpu else HOST_BLOCKS
+        if on_gpu and precision == "float16":  # more streams a block cost next to nothing
+            self._blocks //= STREAMING_SHARE
         self._make = launcher or (lambda source: compile_kernel(source, self.device))
         self._kernels: dict[int, Launcher] = {}
         self._lock = threading.Lock()
@@ -118,7 +123,6 @@ class CudaEngine(WaveNetStreams):
             self._serve(state, mel, speaker, 1.0, levels, None, result)
             return result
 
-    @torch.inference_mode()
     def _serve(
         self,
         state: StreamState,
@@ -130,27 +134,27 @@ class CudaEngine(WaveNetStreams):
         result: Tensor,
     ) -> None:
         """Run rows that are equally far ahead together into `result`, and write back."""
-        samples = result.shape[1]
-        ahead = state.view("ahead")[:, 0, 0]
-        done = []
-        for value in ahead.unique():
-            rows = (ahead == value).nonzero()[:, 0]
-            part = state.select(rows)
-            count = self.due_samples(part, mel.shape[2])
-            first = samples - count
-            result[rows, first:] = self._run(
-                part,
-                mel[rows],
-                None if speaker is None else speaker[rows],
-                temperature,
-                None if forced is None else forced[rows, first:],
-                progress if count == samples else None,
-                rows,
-            )
-            done.append((rows, part))
-        for rows, part in done:
-            state.buffer[rows] = part.buffer
-            state.clock[rows] = part.clock
+        samples, done = result.shape[1], []
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            ahead = state.view("ahead")[:, 0, 0]
+            for value in ahead.unique():
+                rows = (ahead == value).nonzero()[:, 0]
+                part = state.select(rows)
+                count = self.due_samples(part, mel.shape[2])
+                first = samples - count
+                result[rows, first:] = self._run(
+                    part,
+                    mel[rows],
+                    None if speaker is None else speaker[rows],
+                    temperature,
+                    None if forced is None else forced[rows, first:],
+                    progress if count == samples else None,
+                    rows,
+                )
+                done.append((rows, part))
+            for rows, part in done:
+                state.buffer[rows] = part.buffer
+                state.clock[rows] = part.clock
 
     def _run(
         self,
@@ -163,7 +167,8 @@ class CudaEngine(WaveNetStreams):
         names: Tensor,
     ) -> Tensor:
         """Advance streams that are equally far ahead: a launch for so many frames at a time."""
-        frames = max(CONDITION_BYTES // (self._frames.bytes_a_frame * state.batch), 1)
+        memory = CONDITION_BYTES // (self._frames.bytes_a_frame * state.batch)
+        frames = max(min(memory, SAMPLES_A_LAUNCH // self.hop_length), 1)
         if progress is not None:
             frames = min(frames, FRAMES_A_CALL)
         results, broken, begin = [], [], 0
@@ -231,7 +236,7 @@ class CudaEngine(WaveNetStreams):
         return result, broken
 
     def _streams(self, batch: int) -> int:
-        """Choose the streams of a block: as few as let all blocks run at once."""
+        """Choose the streams of a block: as few as let all blocks run at once, and fed."""
         return next((n for n in STREAMS if n * self._blocks >= batch), STREAMS[-1])
 
     def _kernel(self, streams: int) -> Launcher:

@@ -54,6 +54,9 @@ WAVEWN_DEVICE unsigned short half_of(float x) {
 }
 WAVEWN_DEVICE float float_of(unsigned bits) { return __uint_as_float(bits); }
 
+// Several threads may find the same thing at once.
+WAVEWN_DEVICE void mark(int& flag) { *static_cast<volatile int*>(&flag) = 1; }
+
 // Weights from global memory: read once a sample, so nothing of them is worth keeping in L1. The
 // order in which these loads are written is the order in which they shall be under way.
 WAVEWN_DEVICE Word streamed(const Word* from) {

@@ -148,7 +148,7 @@ struct Network : Desk<S, B> {
         begin<S, Hidden>(block, hidden_source, 0, hidden_weights);
         each_output<Residual>(0, S::residual,
                               [&](int thread, int i, int row, int n, int, int stream) {
-                                  if (alarm(x[i][row][n][thread]) != 0) voice(stream).unsound = 1;
+                                  if (alarm(x[i][row][n][thread]) != 0) mark(voice(stream).unsound);
                               });
         Results<S> sums[Skip::own];
         WAVEWN_UNROLL
@@ -156,7 +156,7 @@ struct Network : Desk<S, B> {
         each_output<Skip>(
             0, S::wide_skip, [&](int thread, int i, int row, int n, int output, int stream) {
                 const float y = sums[i].of[row][n][thread] + a.constants[S::skip_bias_at + output];
-                if (alarm(y) != 0) voice(stream).unsound = 1;
+                if (alarm(y) != 0) mark(voice(stream).unsound);
                 Base::put(S::skips_at, S::wide_skip, stream, output, rectified(y));
             });
         block.barrier();

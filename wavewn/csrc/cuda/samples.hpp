@@ -75,7 +75,7 @@ WAVEWN_DEVICE void speak(Network<S, B>& net) {
             Voice& v = *s.voice[thread];
             const Int64 at = net.readable(s.stream[thread]) * a.samples + net.sample;
             noise[thread] = a.noise + at * S::draws;
-            if (alarms[thread] != 0.0f) v.unsound = 1;
+            if (alarms[thread] != 0) mark(v.unsound);
             if (a.parameters == nullptr || !net.is_there(s.stream[thread])) return;
             for (int i = thread % LANES; i < S::parameters; i += LANES)
                 a.parameters[at * S::parameters + i] = s.answer[thread][i];
