@@ -84,6 +84,7 @@ def test_weights_stay_in_shared_memory_as_far_as_they_go(plain_model, launcher, 
     for limit in (99 * KB, operands + 7 * KB, operands):
         engine = CudaEngine(pack_wavenet(plain_model), "cpu", "float32", launcher)
         engine._shared_limit = limit
+        engine._sources = engine._fitting()
         engine._kernels.clear()
         source = source_of(settings, limit=limit)
         assert source.shared_bytes <= limit
@@ -96,6 +97,7 @@ def test_weights_stay_in_shared_memory_as_far_as_they_go(plain_model, launcher, 
 
     (all_of_it, whole), (some, part), (none, nothing) = found
     assert all_of_it > some > none == 0
+    assert engine._streams(100) == 1  # two streams have operands of twice the size
     assert torch.equal(whole, part) and torch.equal(whole, nothing)
 
 
@@ -125,6 +127,30 @@ def test_halves_meet_the_reference(plain_model, launcher, mel_of, batch):
     size = max(1.0, float(expected.abs().max()))
     assert_close(found, expected, rtol=0, atol=HALF * size)
     assert not torch.equal(found, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_gpu_computes_what_the_host_does(plain_model, launcher, mel_of, precision):
+    """And the same bits, however many streams share a block."""
+    weights, mel = pack_wavenet(plain_model), mel_of(9, 5)
+    host = CudaEngine(weights, "cpu", precision, launcher)
+    engine = CudaEngine(weights, "cuda", precision)
+    levels = plain_model.levels(torch.rand(9, 3 * HOP) - 0.5)
+    expected = host.parameters(StreamState.zeros(host.layout, 9), mel, levels)
+    heard = []
+
+    for blocks, streams in ((9, 1), (5, 2), (3, 4), (2, 8)):
+        engine._blocks = blocks
+        assert engine._streams(9) == streams
+        state, free = (
+            StreamState.zeros(engine.layout, 9, range(9), device="cuda") for _ in range(2)
+        )
+        found = engine.parameters(state, mel.cuda(), levels.cuda()).cpu()
+        assert_close(found, expected, rtol=0, atol=HALF if precision == "float16" else 1e-5)
+        heard.append(engine.generate(free, mel.cuda()))
+
+    assert all(torch.equal(one, heard[0]) for one in heard)
 
 
 def changed(**settings):

@@ -2,8 +2,8 @@
 
 This file checks what comes in, computes what is due once a frame in torch (cuda_frames.py), draws
 the noise, and launches; the kernel is explained in csrc/cuda/samples.cu. Audio and state stay on
-the device and all work is enqueued on torch's current stream; the host waits once, at the end, to
-learn whether a sample came out as no number.
+the device and all work is enqueued on torch's current stream. Beside the checks that begin every
+call, the host waits once, at the end, to learn whether a sample came out as no number.
 
 Streams that are equally far ahead share a launch. The kernel advances a copy of their states, which
 is copied back when all of them are sound.
@@ -80,6 +80,7 @@ class CudaEngine(WaveNetStreams):
         if on_gpu and precision == "float16":  # more streams a block cost next to nothing
             self._blocks //= STREAMING_SHARE
         self._make = launcher or (lambda source: compile_kernel(source, self.device))
+        self._sources = self._fitting()
         self._kernels: dict[int, Launcher] = {}
         self._lock = threading.Lock()
         with torch.inference_mode():
@@ -235,15 +236,12 @@ class CudaEngine(WaveNetStreams):
         )
         return result, broken
 
-    def _streams(self, batch: int) -> int:
-        """Choose the streams of a block: as few as let all blocks run at once, and fed."""
-        return next((n for n in STREAMS if n * self._blocks >= batch), STREAMS[-1])
-
-    def _kernel(self, streams: int) -> Launcher:
-        """Return the kernel for so many streams a block, compiled when it is first asked for."""
-        with self._lock:
-            if streams not in self._kernels:
-                source = kernel_source(
+    def _fitting(self) -> dict[int, KernelSource]:
+        """Say what to compile, by streams a block, as far as they fit; one must."""
+        sources: dict[int, KernelSource] = {}
+        for streams in STREAMS:
+            try:
+                sources[streams] = kernel_source(
                     self.weights.settings,
                     self.n_mels,
                     self.hop_length,
@@ -251,7 +249,21 @@ class CudaEngine(WaveNetStreams):
                     streams,
                     self._shared_limit,
                 )
-                self._kernels[streams] = self._make(source)
+            except EngineError:
+                if not sources:
+                    raise
+                break
+        return sources
+
+    def _streams(self, batch: int) -> int:
+        """Choose the streams of a block: as few as let all blocks run at once, and fed."""
+        return next((n for n in self._sources if n * self._blocks >= batch), max(self._sources))
+
+    def _kernel(self, streams: int) -> Launcher:
+        """Return the kernel for so many streams a block, compiled when it is first asked for."""
+        with self._lock:
+            if streams not in self._kernels:
+                self._kernels[streams] = self._make(self._sources[streams])
             return self._kernels[streams]
 
 

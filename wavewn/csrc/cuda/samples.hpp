@@ -12,13 +12,13 @@ namespace wavewn {
 
 // A warp's stream among those that are served at once, and where its numbers are.
 template <class S, class B>
-struct Speakers {
+struct Served {
     Some<B> some;
     Own<int> stream;
     Own<Voice*> voice;
     Own<float*> answer, levels, residuals, predictor;
 
-    WAVEWN_DEVICE Speakers(B& block, Network<S, B>& net, int first)
+    WAVEWN_DEVICE Served(B& block, Network<S, B>& net, int first)
         : some{block, least(S::warps, S::streams - first)} {
         some.each([&](int thread) {
             const int n = stream[thread] = first + thread / LANES;
@@ -33,7 +33,7 @@ struct Speakers {
 
 // Read the predictors of a frame.
 template <class S, class B>
-WAVEWN_DEVICE void take_predictor(Network<S, B>& net, Speakers<S, B>& s, int frame) {
+WAVEWN_DEVICE void take_predictor(Network<S, B>& net, Served<S, B>& s, int frame) {
     if constexpr (S::order > 0) {
         const Int64 frames = net.a.samples / S::hop;
         s.some.each([&](int thread) {
@@ -51,7 +51,7 @@ WAVEWN_DEVICE void speak(Network<S, B>& net) {
     const Arguments& a = net.a;
     const bool ends_frame = net.phase + 1 == S::hop;
     for (int first = 0; first < S::streams; first += S::warps) {
-        Speakers<S, B> s(net.block, net, first);
+        Served<S, B> s(net.block, net, first);
         Own<float> alarms, level;
         Own<const float*> noise;
         s.some.each([&](int thread) {
@@ -178,7 +178,7 @@ WAVEWN_DEVICE void wavenet_samples(B& block, const Arguments& a) {
     net.write_past();
     net.read_upsampled(0);
     for (int first = 0; first < S::streams; first += S::warps) {
-        Speakers<S, B> s(block, net, first);
+        Served<S, B> s(block, net, first);
         take_predictor(net, s, 0);
         predict<S>(s.some, s.voice, s.predictor, s.levels, s.residuals);
     }

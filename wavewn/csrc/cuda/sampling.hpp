@@ -23,9 +23,8 @@ struct alignas(16) Voice {
     float emphasis;     // last output of the de-emphasis
     int level_slot, residual_slot;  // where the sample at hand goes
     int unsound;        // something within the network is not finite
-    int is_broken;      // has been so: the stream stands still
     Int64 clock;        // of the sample at hand
-    Int64 broken_at;    // first bad sample of the call, or -1
+    Int64 broken_at;    // first bad sample of the call, where the stream stopped, or -1
 };
 static_assert(sizeof(Voice) == 64, "see Shape::voices_at");
 
