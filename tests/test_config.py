@@ -28,7 +28,6 @@ from wavewn.errors import ConfigError
         (lambda: WaveNetConfig(kernel_size=0), "kernel_size must be at least 1"),
         (lambda: WaveNetConfig(cycles=0), "cycles must be at least 1"),
         (lambda: WaveNetConfig(layers_per_cycle=0), "layers_per_cycle must be at least 1"),
-        (lambda: WaveNetConfig(layers_per_cycle=17), "layers_per_cycle is 17.*take 16 at most"),
         (lambda: WaveNetConfig(longest_lag=256), "longest_lag is 256.*prediction_order above 0"),
         (
             lambda: WaveNetConfig(head=Gaussian(), prediction_order=8, longest_lag=7),

@@ -250,13 +250,18 @@ def test_terminals_get_no_bytes(voice, file, pipes, monkeypatch, capsys):
 
 @pytest.fixture
 def process(voice):
-    """`wavewn stream` as a shell starts it, with pipes at both ends."""
+    """`wavewn stream` as a shell starts it, with pipes at both ends.
+
+    A shell's background jobs ignore SIGINT, and so do their children, unless somebody listens.
+    """
     command = [sys.executable, "-m", "wavewn.cli.main", "stream", str(voice), "--speaker", "0"]
     pipe = subprocess.PIPE
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         contextlib.suppress(BrokenPipeError),  # of frames that nobody has read
         subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process,
     ):
+        signal.signal(signal.SIGINT, before)
         yield process
         process.kill()
 

@@ -7,8 +7,6 @@ from typing import Literal
 from wavewn.config.checks import check_at_least, check_finite
 from wavewn.errors import ConfigError
 
-MOST_LAYERS_PER_CYCLE = 16  # the last one's taps are seconds apart
-
 
 @dataclass(frozen=True)
 class MuLaw:
@@ -142,12 +140,6 @@ class WaveNetConfig:
         names = ("residual_channels", "skip_channels", "head_channels", "kernel_size", "cycles")
         check_at_least(self, 1, *names, "layers_per_cycle", "speaker_channels")
         check_at_least(self, 0, "speakers", "prediction_order", "longest_lag")
-        if self.layers_per_cycle > MOST_LAYERS_PER_CYCLE:
-            raise ConfigError(
-                f"WaveNetConfig.layers_per_cycle is {self.layers_per_cycle}: each layer remembers "
-                f"twice as much as the one before; take {MOST_LAYERS_PER_CYCLE} at most, and more "
-                "cycles"
-            )
         if self.longest_lag and not (self.prediction_order and self.longest_lag >= 8):
             raise ConfigError(
                 f"WaveNetConfig.longest_lag is {self.longest_lag}: expected at least 8 samples, "
