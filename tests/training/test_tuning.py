@@ -86,7 +86,7 @@ def wavewn_does(*command):
 
 
 def audio_of(place):
-    voice = wavewn.load(place, engine="auto")
+    voice = wavewn.load(place, precision="float32")
     noise = 0.1 * torch.randn(20 * HOP, generator=torch.Generator().manual_seed(1))
     return voice.synthesize(voice.mel(noise), seed=3)
 
