@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wavewn.engine.call import check_levels, check_out, check_temperature, not_a_number
+from wavewn.engine.call import not_a_number
 from wavewn.engine.cuda_frames import Frames
 from wavewn.engine.cuda_packing import (
     PRECISIONS,
@@ -31,7 +31,7 @@ from wavewn.engine.nvrtc import (
     multiprocessors,
     shared_limit,
 )
-from wavewn.engine.wavenet import WaveNetStreams, check_utterance
+from wavewn.engine.wavenet import WaveNetStreams
 from wavewn.engine.weights import WaveNetWeights
 from wavewn.errors import EngineError
 from wavewn.noise import draw_noise
@@ -89,74 +89,6 @@ class CudaEngine(WaveNetStreams):
             self._constants = pack_constants(weights).to(self.device)
         self._kernel(1)
 
-    def generate(
-        self,
-        state: StreamState,
-        mel: Tensor,
-        *,
-        speaker: Tensor | None = None,
-        temperature: float = 1.0,
-        progress: Callable[[int], None] | None = None,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """See `Engine.generate`."""
-        check_temperature(temperature)
-        with state.using():
-            check_utterance(self, state, mel, speaker)
-            shape = (state.batch, self.due_samples(state, mel.shape[2]))
-            if out is None:
-                out = torch.zeros(shape, device=self.device)
-            else:
-                check_out(out, shape, self.device)
-                out.zero_()
-            self._serve(state, mel, speaker, temperature, None, progress, out)
-            return out
-
-    def parameters(
-        self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
-    ) -> Tensor:
-        """See `WaveNetEngine.parameters`."""
-        with state.using():
-            check_utterance(self, state, mel, speaker)
-            samples = self.due_samples(state, mel.shape[2])
-            check_levels(levels, (state.batch, samples), self.device)
-            result = torch.zeros(state.batch, samples, self.head.parameters, device=self.device)
-            self._serve(state, mel, speaker, 1.0, levels, None, result)
-            return result
-
-    def _serve(
-        self,
-        state: StreamState,
-        mel: Tensor,
-        speaker: Tensor | None,
-        temperature: float,
-        forced: Tensor | None,
-        progress: Callable[[int], None] | None,
-        result: Tensor,
-    ) -> None:
-        """Run rows that are equally far ahead together into `result`, and write back."""
-        samples, done = result.shape[1], []
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            ahead = state.view("ahead")[:, 0, 0]
-            for value in ahead.unique():
-                rows = (ahead == value).nonzero()[:, 0]
-                part = state.select(rows)
-                count = self.due_samples(part, mel.shape[2])
-                first = samples - count
-                result[rows, first:] = self._run(
-                    part,
-                    mel[rows],
-                    None if speaker is None else speaker[rows],
-                    temperature,
-                    None if forced is None else forced[rows, first:],
-                    progress if count == samples else None,
-                    rows,
-                )
-                done.append((rows, part))
-            for rows, part in done:
-                state.buffer[rows] = part.buffer
-                state.clock[rows] = part.clock
-
     def _run(
         self,
         state: StreamState,
@@ -165,7 +97,7 @@ class CudaEngine(WaveNetStreams):
         temperature: float,
         forced: Tensor | None,
         progress: Callable[[int], None] | None,
-        names: Tensor,
+        names: list[int],
     ) -> Tensor:
         """Advance streams that are equally far ahead: a launch for so many frames at a time."""
         memory = CONDITION_BYTES // (self._frames.bytes_a_frame * state.batch)
@@ -267,11 +199,11 @@ class CudaEngine(WaveNetStreams):
             return self._kernels[streams]
 
 
-def _check_sound(broken: list[Tensor], names: Tensor) -> None:
+def _check_sound(broken: list[Tensor], names: list[int]) -> None:
     """Wait for the device; raise EngineError naming the first row that broke, and where."""
     if not broken:
         return
     for piece in torch.stack(broken).cpu():
         for row, sample in enumerate(piece.tolist()):
             if sample >= 0:
-                raise not_a_number(int(names[row]), sample)
+                raise not_a_number(names[row], sample)

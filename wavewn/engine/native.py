@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from wavewn.bundle.precisions import Calibration
-from wavewn.engine.call import check_levels, check_out, check_temperature, not_a_number
+from wavewn.engine.call import not_a_number
 from wavewn.engine.packing import PRECISIONS, pack_network
-from wavewn.engine.wavenet import WaveNetStreams, check_utterance
+from wavewn.engine.wavenet import WaveNetStreams
 from wavewn.engine.weights import WaveNetWeights
 from wavewn.errors import EngineError
 from wavewn.noise import draw_noise
@@ -89,43 +89,23 @@ class NativeEngine(WaveNetStreams):
         """What the last call took inside the kernel."""
         return float(self._network.kernel_seconds)
 
-    def generate(
+    def _serve(
         self,
         state: StreamState,
         mel: Tensor,
-        *,
-        speaker: Tensor | None = None,
-        temperature: float = 1.0,
-        progress: Callable[[int], None] | None = None,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """See `Engine.generate`."""
-        check_temperature(temperature)
-        with state.using():
-            check_utterance(self, state, mel, speaker)
-            shape = (state.batch, self.due_samples(state, mel.shape[2]))
-            if out is None:
-                out = torch.zeros(shape)
-            else:
-                check_out(out, shape, self.device)
-                out.zero_()
-            if progress is None:
-                self._advance(state, mel, speaker, temperature, None, out, None)
-            else:
-                self._in_pieces(state, mel, speaker, temperature, out, progress)
-            return out
-
-    def parameters(
-        self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
-    ) -> Tensor:
-        """See `WaveNetEngine.parameters`."""
-        with state.using():
-            check_utterance(self, state, mel, speaker)
-            samples = self.due_samples(state, mel.shape[2])
-            check_levels(levels, (state.batch, samples), self.device)
-            result = torch.zeros(state.batch, samples, self.head.parameters)
-            self._advance(state, mel, speaker, 1.0, levels, None, result)
-            return result
+        speaker: Tensor | None,
+        temperature: float,
+        forced: Tensor | None,
+        progress: Callable[[int], None] | None,
+        result: Tensor,
+    ) -> None:
+        """Let the kernel run all rows at once, however far ahead each is."""
+        if forced is not None:
+            self._advance(state, mel, speaker, temperature, forced, None, result)
+        elif progress is None:
+            self._advance(state, mel, speaker, temperature, None, result, None)
+        else:
+            self._in_pieces(state, mel, speaker, temperature, result, progress)
 
     def _in_pieces(
         self,

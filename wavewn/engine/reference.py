@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wavewn.audio.companding import de_emphasis
-from wavewn.engine.call import check_levels, check_out, check_temperature, not_a_number
-from wavewn.engine.wavenet import WaveNetStreams, check_utterance
+from wavewn.engine.call import not_a_number
+from wavewn.engine.wavenet import WaveNetStreams
 from wavewn.engine.weights import Affine, LayerWeights, WaveNetWeights
 from wavewn.engine.workspace import Workspace
 from wavewn.noise import draw_noise
@@ -48,73 +48,6 @@ class ReferenceEngine(WaveNetStreams):
             self._ready: WaveNetWeights = _to(aligned(halved(weights)), self.device)
         self._idle: list[Workspace] = []
         self._lock = threading.Lock()
-
-    def generate(
-        self,
-        state: StreamState,
-        mel: Tensor,
-        *,
-        speaker: Tensor | None = None,
-        temperature: float = 1.0,
-        progress: Callable[[int], None] | None = None,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """See `Engine.generate`."""
-        check_temperature(temperature)
-        with state.using():
-            check_utterance(self, state, mel, speaker)
-            shape = (state.batch, self.due_samples(state, mel.shape[2]))
-            if out is None:
-                audio = torch.zeros(shape, device=self.device)
-            else:
-                check_out(out, shape, self.device)
-                audio = out.zero_()
-            self._serve(state, mel, speaker, temperature, None, progress, audio)
-        return audio
-
-    def parameters(
-        self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
-    ) -> Tensor:
-        """See `WaveNetEngine.parameters`."""
-        with state.using():
-            check_utterance(self, state, mel, speaker)
-            samples = self.due_samples(state, mel.shape[2])
-            check_levels(levels, (state.batch, samples), self.device)
-            result = torch.zeros(state.batch, samples, self.head.parameters, device=self.device)
-            self._serve(state, mel, speaker, 1.0, levels, None, result)
-        return result
-
-    def _serve(
-        self,
-        state: StreamState,
-        mel: Tensor,
-        speaker: Tensor | None,
-        temperature: float,
-        forced: Tensor | None,
-        progress: Callable[[int], None] | None,
-        result: Tensor,
-    ) -> None:
-        """Run rows that are equally far ahead together into `result`, and write back."""
-        samples = result.shape[1]
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            ahead = state.view("ahead")[:, 0, 0]
-            groups = [(ahead == value).nonzero()[:, 0] for value in ahead.unique()]
-            parts = [(rows, state.select(rows)) for rows in groups]
-            for rows, part in parts:
-                count = self.due_samples(part, mel.shape[2])
-                first = samples - count
-                result[rows, first:] = self._run(
-                    part,
-                    mel[rows],
-                    None if speaker is None else speaker[rows],
-                    temperature,
-                    None if forced is None else forced[rows, first:],
-                    progress if count == samples else None,
-                    rows.tolist(),
-                )
-            for rows, part in parts:
-                state.buffer[rows] = part.buffer
-                state.clock[rows] = part.clock
 
     def _run(
         self,

@@ -12,8 +12,11 @@ from torch import Tensor
 from wavewn.engine.call import (
     WaveNetEngine,
     check_call,
+    check_levels,
     check_memory,
+    check_out,
     check_state,
+    check_temperature,
     contradiction,
 )
 from wavewn.engine.weights import WaveNetWeights, wavenet_layout
@@ -24,11 +27,15 @@ from wavewn.state import StreamState
 class WaveNetStreams:
     """The part of `WaveNetEngine` that does not depend on how samples are made.
 
+    An engine makes them in `_run`, or in `_serve` if it runs all rows of a batch at once.
+
     Args:
         weights: From `pack_wavenet`.
         device: Where states, mels and audio live.
     """
 
+    name: str
+    precision: str
     silent_end = True
 
     def __init__(self, weights: WaveNetWeights, device: torch.device | str) -> None:
@@ -64,7 +71,29 @@ class WaveNetStreams:
         out: Tensor | None = None,
     ) -> Tensor:
         """See `Engine.generate`."""
-        raise NotImplementedError
+        check_temperature(temperature)
+        with state.using():
+            check_utterance(self, state, mel, speaker)
+            shape = (state.batch, self.due_samples(state, mel.shape[2]))
+            if out is None:
+                audio = torch.zeros(shape, device=self.device)
+            else:
+                check_out(out, shape, self.device)
+                audio = out.zero_()
+            self._serve(state, mel, speaker, temperature, None, progress, audio)
+            return audio
+
+    def parameters(
+        self, state: StreamState, mel: Tensor, levels: Tensor, *, speaker: Tensor | None = None
+    ) -> Tensor:
+        """See `WaveNetEngine.parameters`."""
+        with state.using():
+            check_utterance(self, state, mel, speaker)
+            samples = self.due_samples(state, mel.shape[2])
+            check_levels(levels, (state.batch, samples), self.device)
+            result = torch.zeros(state.batch, samples, self.head.parameters, device=self.device)
+            self._serve(state, mel, speaker, 1.0, levels, None, result)
+            return result
 
     def finish(
         self,
@@ -85,6 +114,51 @@ class WaveNetStreams:
             progress=progress,
             out=out,
         )
+
+    def _serve(
+        self,
+        state: StreamState,
+        mel: Tensor,
+        speaker: Tensor | None,
+        temperature: float,
+        forced: Tensor | None,
+        progress: Callable[[int], None] | None,
+        result: Tensor,
+    ) -> None:
+        """Run rows that are equally far ahead together into `result`, and write back."""
+        samples = result.shape[1]
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            ahead = state.view("ahead")[:, 0, 0]
+            groups = [(ahead == value).nonzero()[:, 0] for value in ahead.unique()]
+            parts = [(rows, state.select(rows)) for rows in groups]
+            for rows, part in parts:
+                count = self.due_samples(part, mel.shape[2])
+                first = samples - count
+                result[rows, first:] = self._run(
+                    part,
+                    mel[rows],
+                    None if speaker is None else speaker[rows],
+                    temperature,
+                    None if forced is None else forced[rows, first:],
+                    progress if count == samples else None,
+                    rows.tolist(),
+                )
+            for rows, part in parts:
+                state.buffer[rows] = part.buffer
+                state.clock[rows] = part.clock
+
+    def _run(
+        self,
+        state: StreamState,
+        mel: Tensor,
+        speaker: Tensor | None,
+        temperature: float,
+        forced: Tensor | None,
+        progress: Callable[[int], None] | None,
+        names: list[int],
+    ) -> Tensor:
+        """Advance streams that are equally far ahead, the caller's rows `names`."""
+        raise NotImplementedError
 
 
 def check_utterance(
