@@ -11,8 +11,10 @@ from wavewn.audio.mel import MelSpec
 from wavewn.bundle import load_bundle, save_bundle
 from wavewn.cli.main import main
 from wavewn.config import SpectralConfig
+from wavewn.data.manifest import load_summary
 from wavewn.models.spectral import Spectral
 from wavewn.models.wavenet import WaveNet
+from wavewn.shipped import shipped
 
 
 def test_a_finished_quickstart_is_not_done_again(tmp_path, capsys):
@@ -53,7 +55,8 @@ def test_the_whole_job_is_done(tmp_path, model, capsys, kind):
     assert set(means) == set(names[1:])
     assert means["griffin-lim"]["log_mel_l1"]["mean"] < means["shipped"]["log_mel_l1"]["mean"]
     tuned = load_bundle(out / "fine-tuned")
-    assert tuned.config["licence"] == "ours"
+    corpus = load_summary(shipped("recipes", "corpus/festvox-ru")).licence
+    assert tuned.config["licence"] == f"{corpus}; ours"
     assert tuned.config["provenance"]["steps"] == 3
     after = list(tuned.model.parameters())
     assert len(after) == len(before)

@@ -4,6 +4,10 @@ import json
 
 from wavewn.bundle import load_bundle
 from wavewn.cli.main import main
+from wavewn.data.corpora.catalogue import NAMED
+from wavewn.shipped import shipped
+from wavewn.training.recipe import load_recipe
+from wavewn.training.run import make_data
 
 
 def state_licence(manifest, licence):
@@ -36,3 +40,12 @@ def test_a_licence_that_the_user_names_and_one_that_nobody_names(run, recipe_fil
     best, _ = run(recipe_file, tmp_path / "run", "--trainer.max_steps", "4")
     assert export(best, tmp_path / "none") == ""
     assert export(best, tmp_path / "mine", "--licence", "MIT") == "MIT"
+
+
+def test_the_embedded_corpus_states_its_licence_to_what_is_trained_on_it():
+    recipe = shipped("recipes", "quickstart")
+
+    data = make_data(load_recipe(recipe), recipe.parent)
+
+    assert "Shmyrev" in data.licence
+    assert data.licence == NAMED["festvox-ru"].licence  # as if it had been prepared

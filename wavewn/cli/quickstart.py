@@ -131,7 +131,7 @@ def fine_tune(model: str, vocoder: "Vocoder", steps: int, out: Path) -> Path:
         tuned.model,
         tuned.mel,
         speakers=tuned.speakers,
-        licence=vocoder.config["licence"],
+        licence=tuned.config["licence"],
         provenance={**tuned.config["provenance"], "fine_tuned_from": Path(model).name},
         force=True,
     )
