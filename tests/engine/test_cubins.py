@@ -2,14 +2,16 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from wavewn.engine import cubins
-from wavewn.engine.cubins import cubin_folder, cubin_key, read_cubin, write_cubin
+from wavewn.engine.cubins import KEPT, cubin_folder, cubin_key, read_cubin, write_cubin
 
 KEY = cubin_key({"name": "some kernel"})
 CUBIN = bytes(range(256)) * 4
@@ -130,3 +132,82 @@ def test_the_checksum_is_of_the_kernel_alone():
     content = (cubin_folder() / f"{KEY}.cubin").read_bytes()
 
     assert content == hashlib.sha256(CUBIN).digest() + CUBIN
+
+
+def last_used_hours_ago(hours, path):
+    moment = time.time() - 3600 * hours
+    os.utime(path, (moment, moment))
+
+
+def test_the_kernels_used_last_are_kept():
+    keys = [cubin_key({"kernel": i}) for i in range(KEPT + 3)]
+    for i, key in enumerate(keys[:KEPT]):
+        write_cubin(key, CUBIN)
+        last_used_hours_ago(KEPT - i, cubin_folder() / f"{key}.cubin")
+    assert len(list(cubin_folder().iterdir())) == KEPT
+
+    assert read_cubin(keys[0]) == CUBIN  # the oldest was used just now
+    for key in keys[KEPT:]:
+        write_cubin(key, CUBIN)
+
+    kept = [keys[0], *keys[4:]]
+    assert {path.stem for path in cubin_folder().iterdir()} == set(kept)
+    assert [read_cubin(key) for key in keys[1:4]] == [None] * 3
+
+
+def test_what_killed_processes_left_half_written_goes_too():
+    cubin_folder().mkdir(parents=True)
+    for i in range(KEPT):
+        partial = cubin_folder() / f".{KEY}.{i:032x}"
+        partial.write_bytes(b"half")
+        last_used_hours_ago(KEPT - i, partial)
+
+    write_cubin(KEY, CUBIN)
+
+    assert not (cubin_folder() / f".{KEY}.{0:032x}").exists()
+    assert len(list(cubin_folder().iterdir())) == KEPT
+    assert read_cubin(KEY) == CUBIN
+
+
+def test_a_folder_that_somebody_removes_meanwhile_stops_nothing(monkeypatch, caplog):
+    rename = os.replace
+
+    def and_remove(source, target):
+        rename(source, target)
+        shutil.rmtree(cubin_folder())
+
+    monkeypatch.setattr(os, "replace", and_remove)
+
+    write_cubin(KEY, CUBIN)
+
+    assert caplog.text == ""
+    assert read_cubin(KEY) is None
+
+
+MANY = f"""
+import logging, sys
+from wavewn.engine.cubins import read_cubin, write_cubin
+logging.basicConfig(level=logging.DEBUG)
+for i in range(200):
+    key = sys.argv[1] + str(i)
+    write_cubin(key, {CUBIN!r})
+    assert read_cubin(key) in (None, {CUBIN!r})
+"""
+
+
+def test_processes_that_write_and_remove_at_once_do_not_mind():
+    here = str(Path(cubins.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": here}
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", MANY, name],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in "ab"
+    ]
+
+    assert [writer.communicate()[1] for writer in writers] == ["", ""]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert len(list(cubin_folder().iterdir())) <= KEPT

@@ -4,6 +4,9 @@ One file a kernel, named by the hash of all that it was made from, so that no fi
 only unused: the folder may be emptied at any time. Files are written beside and renamed; several
 processes may do so at once, and the last one wins with the same content. A file that does not match
 its checksum counts as none. Where the folder cannot be written, nothing is kept.
+
+The kernels of models and versions that nobody runs any more would pile up: whoever writes one
+leaves the `KEPT` that were used last. Whose kernel goes meanwhile compiles it anew.
 """
 
 import contextlib
@@ -19,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 DIGEST = hashlib.sha256
 DIGEST_BYTES = DIGEST().digest_size
+KEPT = 32
 
 
 def cubin_folder() -> Path:
@@ -46,6 +50,8 @@ def read_cubin(key: str) -> bytes | None:
     if DIGEST(cubin).digest() != digest:
         logger.warning("%s is damaged: compiling anew", path)
         return None
+    with contextlib.suppress(OSError):  # another one removes it, or it may only be read
+        os.utime(path)
     return cubin
 
 
@@ -61,6 +67,20 @@ def write_cubin(key: str, cubin: bytes) -> None:
         logger.warning("the compiled kernel is not kept for the next start: %s", error)
         with contextlib.suppress(OSError):
             partial.unlink()
+    else:
+        with contextlib.suppress(OSError):  # somebody removed the folder itself
+            _remove_all_but(KEPT, path.parent)
+
+
+def _remove_all_but(kept: int, folder: Path) -> None:
+    """Remove the files used longest ago, half written ones of killed processes among them."""
+    used: list[tuple[int, Path]] = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # others remove files at the same time
+            used.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(used)[:-kept]:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _path(key: str) -> Path:
