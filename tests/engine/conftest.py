@@ -203,13 +203,13 @@ def cuda_host_names():
     return cuda_host
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make():
     """From settings to a model."""
     return make_model
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reference_of():
     return Choice().make
 
@@ -256,12 +256,12 @@ def random_mel(batch, frames, seed=0):
     return torch.randn(batch, BANDS, frames, generator=generator) * 2 - 6
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mel_of():
     return random_mel
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def speaker_of():
     def make(engine, batch):
         speakers = engine.weights.settings.speakers
