@@ -6,7 +6,9 @@ compared are the parameters of every sample's distribution, given the samples be
 
 import json
 import math
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,41 +27,22 @@ from wavewn.formats.writing import write_foreign
 from wavewn.nn.weight_norm import load_state
 from wavewn.state import StreamState
 
-BANDS, FRAMES, HOP, GAIN = 5, 6, 16, 0.55
-ATOL = 1e-5  # float32; sums in another order
-HPARAMS = {
-    "name": "wavenet_vocoder", "input_type": "raw", "quantize_channels": 65536,
+THEIRS = runpy.run_path(str(Path(__file__).with_name("wavenet_vocoder.py")))
+BANDS, FRAMES, HOP, ATOL, Weights = (
+    THEIRS[name] for name in ("BANDS", "FRAMES", "HOP", "ATOL", "Weights")
+)
+GAIN = 0.55
+HPARAMS = THEIRS["SIZES"] | {
     "preprocess": "preemphasis", "postprocess": "inv_preemphasis", "global_gain_scale": GAIN,
-    "sample_rate": 16000, "num_mels": BANDS, "fmin": 125, "fmax": 7600, "fft_size": 64,
-    "hop_size": HOP, "frame_shift_ms": None, "win_length": 64, "win_length_ms": -1.0,
-    "window": "hann", "highpass_cutoff": 70.0, "output_distribution": "Logistic",
-    "log_scale_min": -16.0, "out_channels": 6, "layers": 6, "stacks": 2, "residual_channels": 4,
-    "gate_channels": 8, "skip_out_channels": 3, "dropout": 0.0, "kernel_size": 3,
-    "cin_channels": BANDS, "cin_pad": 0, "upsample_conditional_features": False,
-    "gin_channels": -1, "n_speakers": 7, "exponential_moving_average": True,
+    "win_length": 64, "win_length_ms": -1.0, "window": "hann", "highpass_cutoff": 70.0,
+    "output_distribution": "Logistic", "log_scale_min": -16.0, "dropout": 0.0, "cin_pad": 0,
+    "upsample_conditional_features": False, "n_speakers": 7, "exponential_moving_average": True,
 }  # fmt: skip
 SMOOTHED = {
     "upsample_conditional_features": True, "cin_pad": 2, "upsample_net": "ConvInUpsampleNetwork",
     "upsample_params": {"upsample_scales": [4, 2, 2]},
 }  # fmt: skip
 MEAN, SCALE = np.linspace(-3, -2, BANDS), np.linspace(0.5, 1.5, BANDS)
-
-
-class Weights:
-    """A state dict of theirs in the making, with weight norm in torch's old spelling."""
-
-    def __init__(self):
-        self.random = torch.Generator().manual_seed(3)
-        self.state = {}
-
-    def __call__(self, name, *shape, bias=True):
-        draw = lambda *sizes: torch.randn(sizes, generator=self.random)  # noqa: E731
-        v, g = draw(*shape), draw(shape[0], 1, 1).abs() + 0.3
-        self.state |= {f"{name}.weight_g": g, f"{name}.weight_v": v}
-        if bias:
-            self.state[f"{name}.bias"] = 0.3 * draw(shape[0])
-        weight = g * v / v.flatten(1).norm(dim=1).view(-1, 1, 1)
-        return weight, self.state.get(f"{name}.bias")
 
 
 def upsampled(w, mel, p):

@@ -7,6 +7,8 @@ first. Mels were others, too: tests/audio/test_mel_presets.py has them.
 
 import json
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,41 +25,23 @@ from wavewn.formats.found import read_foreign
 from wavewn.nn.weight_norm import load_state
 from wavewn.state import StreamState
 
-BANDS, FRAMES, HOP, SPEAKERS = 5, 6, 16, 3
-ATOL = 1e-5  # float32; sums in another order
-HPARAMS = {
-    "name": "wavenet_vocoder", "builder": "wavenet", "input_type": "raw",
-    "quantize_channels": 65536, "sample_rate": 16000, "silence_threshold": 2, "num_mels": BANDS,
-    "fmin": 125, "fmax": 7600, "fft_size": 64, "hop_size": HOP, "frame_shift_ms": None,
-    "min_level_db": -100, "ref_level_db": 20, "rescaling": True, "rescaling_max": 0.999,
-    "allow_clipping_in_normalization": True, "log_scale_min": -32.23619130191664,
-    "out_channels": 6, "layers": 6, "stacks": 2, "residual_channels": 4, "gate_channels": 8,
-    "skip_out_channels": 3, "dropout": 0.05, "kernel_size": 3, "weight_normalization": True,
-    "cin_channels": BANDS, "upsample_conditional_features": True, "upsample_scales": [4, 4],
-    "freq_axis_kernel_size": 3, "gin_channels": -1, "n_speakers": SPEAKERS,
+THEIRS = runpy.run_path(str(Path(__file__).with_name("wavenet_vocoder.py")))
+BANDS, FRAMES, HOP, ATOL, Weights = (
+    THEIRS[name] for name in ("BANDS", "FRAMES", "HOP", "ATOL", "Weights")
+)
+SPEAKERS = 3
+HPARAMS = THEIRS["SIZES"] | {
+    "builder": "wavenet", "silence_threshold": 2, "min_level_db": -100, "ref_level_db": 20,
+    "rescaling": True, "rescaling_max": 0.999, "allow_clipping_in_normalization": True,
+    "log_scale_min": -32.23619130191664, "dropout": 0.05, "weight_normalization": True,
+    "upsample_conditional_features": True, "upsample_scales": [4, 4], "freq_axis_kernel_size": 3,
+    "n_speakers": SPEAKERS,
 }  # fmt: skip
 MULTI = {"gin_channels": 2}
 ENGINES = [
     "reference",
     pytest.param("native", marks=pytest.mark.skipif(bool(available()), reason="not compiled")),
 ]
-
-
-class Weights:
-    """A state dict of theirs in the making, with weight norm in torch's old spelling."""
-
-    def __init__(self):
-        self.random = torch.Generator().manual_seed(3)
-        self.state = {}
-
-    def __call__(self, name, *shape, outputs=None):
-        draw = lambda *sizes: torch.randn(sizes, generator=self.random)  # noqa: E731
-        v = draw(*shape)
-        g = draw(shape[0], *[1] * (len(shape) - 1)).abs() + 0.3
-        self.state |= {f"{name}.weight_g": g, f"{name}.weight_v": v}
-        self.state[f"{name}.bias"] = 0.3 * draw(outputs or shape[0])
-        norm = v.flatten(1).norm(dim=1).view_as(g)
-        return g * v / norm, self.state[f"{name}.bias"]
 
 
 def stretched(w, mel, p):

@@ -1,5 +1,8 @@
 """Adversarial training: turns, counts, clipping, noise, switches, what reaches TensorBoard."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -14,21 +17,10 @@ from wavewn.training.adversarial import Adversarial
 from wavewn.training.recipe import load_recipe
 from wavewn.training.run import make_data, train
 
-
-def read(path):
-    return torch.load(path, weights_only=True)
-
-
-def last(out):
-    return out / "checkpoints" / "last.ckpt"
-
-
-def steps_of(optimiser):
-    return {int(one["step"]) for one in optimiser["state"].values()}
-
-
-def discriminators(state):
-    return {key: value for key, value in state.items() if key.startswith("discriminators.")}
+SAVED = runpy.run_path(str(Path(__file__).with_name("checkpoints.py")))
+read, last, steps_of, discriminators = (
+    SAVED[name] for name in ("read", "last", "steps_of", "discriminators")
+)
 
 
 class Look(Callback):

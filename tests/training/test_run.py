@@ -1,11 +1,13 @@
 """A training from recipe to checkpoint: resuming, starting from others' weights, stopping."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,13 +19,8 @@ from wavewn.training.callbacks import Interrupted
 from wavewn.training.recipe import load_recipe
 from wavewn.training.run import train
 
-
-def read(path):
-    return torch.load(path, weights_only=True)
-
-
-def last(out):
-    return out / "checkpoints" / "last.ckpt"
+SAVED = runpy.run_path(str(Path(__file__).with_name("checkpoints.py")))
+read, last = SAVED["read"], SAVED["last"]
 
 
 def assert_same_state(a, b):

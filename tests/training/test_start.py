@@ -1,7 +1,9 @@
 """What a training starts from, what it refuses, and every switch of a recipe once."""
 
 import re
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +14,8 @@ from wavewn.bundle import load_checkpoint, save_bundle
 from wavewn.data.manifest import load_manifest, save_manifest
 from wavewn.errors import ConfigError, DataError, TrainingError, WavewnError
 
-
-def read(path):
-    return torch.load(path, weights_only=True)
-
-
-def last(out):
-    return out / "checkpoints" / "last.ckpt"
+SAVED = runpy.run_path(str(Path(__file__).with_name("checkpoints.py")))
+read, last = SAVED["read"], SAVED["last"]
 
 
 def test_init_from_starts_with_these_weights(run, recipe_file, tmp_path):
