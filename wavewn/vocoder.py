@@ -12,12 +12,14 @@ from torch import Tensor
 
 from wavewn.audio.mel import MelSpec, check_mel, mel_spectrogram, noise_levels, prepare_audio
 from wavewn.bundle import Bundle
+from wavewn.bundle.levelling import levelled
 from wavewn.bundle.precisions import calibration_of
 from wavewn.engine.call import Engine
 from wavewn.engine.choice import ENGINES, PRECISIONS, make_engine
 from wavewn.engine.stream import Stream
 from wavewn.engine.weights import pack_wavenet
 from wavewn.errors import EngineError, MelError
+from wavewn.models.spectral import Spectral
 from wavewn.models.wavenet import WaveNet
 from wavewn.source import open_source
 
@@ -38,15 +40,19 @@ class Vocoder:
         precision: "auto" or one of `PRECISIONS`: the fastest that the bundle calls usable.
         device: Such as "cpu" or "cuda:0"; None is the CPU.
         threads: That the engine may use.
+        levellings: How often the audio is levelled to its mel (nn/levelling.py), 0 to 16; None is
+            what the bundle says. Of a spectral model, which levels by itself, it is that number.
 
     Attributes:
         model: The plain network, for those who ask what kind it is; the engine has a copy.
         mel_spec: The mels that it reads.
         speakers: Names in the order of their numbers; empty where there is one voice.
+        levellings: How often its audio is levelled.
         config: The content of the bundle's config.json.
         engine: Runs the model; `engine.name` tells which it is.
 
     Raises:
+        ConfigError: Audio cannot be levelled so often, or not to such mels.
         EngineError: No such engine, precision or device is here, or they do not go together.
     """
 
@@ -57,19 +63,24 @@ class Vocoder:
         precision: str = "auto",
         device: str | torch.device | None = None,
         threads: int = 1,
+        levellings: int | None = None,
     ) -> None:
-        self.model = bundle.model
+        self.model, levels = levelled(bundle, levellings)
+        self.levellings = levels.count if levels else 0
+        if isinstance(self.model, Spectral):
+            self.levellings = self.model.settings.levellings
         self.config = bundle.config
         self.mel_spec: MelSpec = bundle.mel
         self.speakers = list(bundle.speakers)
         self.engine: Engine = make_engine(
-            pack_wavenet(bundle.model) if isinstance(bundle.model, WaveNet) else bundle.model,
+            pack_wavenet(self.model) if isinstance(self.model, WaveNet) else self.model,
             engine,
             precision,
             device=usable_device(device),
             threads=threads,
             verdict=bundle.config.get("verdict"),
             calibration=calibration_of(bundle.config),
+            levels=levels,
         )
         chosen = self.engine.name, self.engine.precision, self.engine.device
         logger.info("engine %s, %s, on %s", *chosen)
@@ -209,6 +220,7 @@ def load(
     precision: str = "auto",
     device: str | torch.device | None = None,
     threads: int = 1,
+    levellings: int | None = None,
 ) -> Vocoder:
     """Load a vocoder.
 
@@ -220,12 +232,15 @@ def load(
         precision: As in `Vocoder`.
         device: As in `Vocoder`.
         threads: As in `Vocoder`.
+        levellings: As in `Vocoder`.
 
     Raises:
         BundleError: Nothing is there, or it is broken or of another kind.
+        ConfigError: As in `Vocoder`.
         EngineError: As in `Vocoder`.
     """
-    return Vocoder(open_source(Path(path_or_name)), engine, precision, device, threads)
+    bundle = open_source(Path(path_or_name))
+    return Vocoder(bundle, engine, precision, device, threads, levellings)
 
 
 def _tell_nobody(frames: int) -> None:

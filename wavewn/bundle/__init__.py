@@ -2,7 +2,7 @@
 
     config.json        format number, model settings (their `kind` says which model), MelSpec,
                        speakers, statistics, licence, provenance, verdict for each precision,
-                       calibration of int8
+                       calibration of int8, how often the audio is levelled
     model.safetensors  plain weights, weight norm folded; matrices as float16 or float32, vectors
                        and scalars always as float32
     README.md          the model card

@@ -13,6 +13,7 @@ def model_card(name: str, config: Mapping[str, Any]) -> str:
         "Model": _model(config["model"]),
         "Mels": f"{mel['n_mels']} bands, {mel['f_min']:g} to {mel['f_max']:g} Hz, "
         f"hop {mel['hop_length']}, at {mel['sample_rate']} Hz",
+        **_levellings(config.get("levellings", 0)),
         "Speakers": ", ".join(config["speakers"]) or "one",
         "Licence": config["licence"] or "not stated",
         **{str(key).replace("_", " "): value for key, value in config["provenance"].items()},
@@ -20,6 +21,12 @@ def model_card(name: str, config: Mapping[str, Any]) -> str:
     lines = "\n".join(f"- {key}: {value}" for key, value in facts.items())
     usage = f"wavewn synth {name} recording.wav -o out"
     return f"{MADE_CARD}\n\n# {name}\n\n{lines}\n\n```bash\n{usage}\n```\n"
+
+
+def _levellings(count: int) -> dict[str, str]:
+    if not count:
+        return {}
+    return {"Levellings": f"{count}, of the audio to its mel"}
 
 
 def _model(settings: Mapping[str, Any]) -> str:

@@ -71,6 +71,7 @@ def load_checkpoint(path: str | os.PathLike[str], weights: Literal["ema", "raw"]
         "licence": ours.get("licence", ""),
         "provenance": {"steps": step, "weights": weights},
         "verdict": dict(VERDICT),
+        "levellings": 0,
     }
     settings, spec = check_config(config, str(path))
     try:

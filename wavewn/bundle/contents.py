@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wavewn.audio.mel_spec import MelSpec
+from wavewn.bundle.levelling import check_levellings
 from wavewn.bundle.precisions import CALIBRATION, Calibration, check_precisions
 from wavewn.config import (
     HiFiGANConfig,
@@ -36,7 +37,9 @@ FIELDS: dict[str, type] = {
     "licence": str,
     "provenance": dict,
     "verdict": dict,
+    "levellings": int,
 }
+ABSENT: Mapping[str, Any] = {"levellings": 0}  # what older bundles mean that do not say it
 MEMORY = 1 << 28  # numbers that a stream remembers, 1 GiB; honest models have below a million
 CONSTANTS = 64  # an honest spectral model has fewer than a million bands times bins
 SILENCE_ATOL = 1e-3  # a float32 logarithm, taken once in the recipe and once here
@@ -63,6 +66,12 @@ class Bundle:
     config: dict[str, Any]
     manifest: str = ""
 
+    @property
+    def levellings(self) -> int:
+        """How often its audio is levelled to its mel, beside what the model does by itself."""
+        stated: int = self.config.get("levellings", ABSENT["levellings"])
+        return stated
+
 
 def make_config(
     settings: ModelConfig,
@@ -72,6 +81,7 @@ def make_config(
     provenance: Mapping[str, Any],
     verdict: Mapping[str, Mapping[str, Any]],
     calibration: Calibration | None,
+    levellings: int = 0,
 ) -> dict[str, Any]:
     """Make the content of config.json."""
     return {
@@ -83,6 +93,7 @@ def make_config(
         "licence": licence,
         "provenance": dict(provenance),
         "verdict": {name: dict(one) for name, one in verdict.items()},
+        "levellings": levellings,
     }
 
 
@@ -101,6 +112,7 @@ def check_config(config: Any, where: str) -> tuple[ModelConfig, MelSpec]:
     if not isinstance(config, dict):
         raise BundleError(f"{where}: expected an object, got {type(config).__name__}")
     check_format(config.get("format"), where)
+    config = {**ABSENT, **config}
     odd = sorted(set(FIELDS) ^ set(config))
     if odd:
         state = "is missing" if odd[0] in FIELDS else "is unknown"
@@ -122,6 +134,9 @@ def check_config(config: Any, where: str) -> tuple[ModelConfig, MelSpec]:
     if len(names) != known:
         raise BundleError(f"{where}: the model has {known} speakers, {len(names)} are named")
     check_precisions(config, settings, where)
+    check_levellings(config["levellings"], settings, mel, where)
+    if config["levellings"]:  # whose constants have memory
+        _check_memory(CONSTANTS * mel.n_mels * max(mel.n_fft, mel.win_length), where)
     return settings, mel
 
 

@@ -45,6 +45,7 @@ def save_bundle(
     provenance: Mapping[str, Any] | None = None,
     verdict: Mapping[str, Mapping[str, Any]] = VERDICT,
     calibration: Calibration | None = None,
+    levellings: int = 0,
     dtype: Literal["float16", "float32"] = "float32",
     force: bool = False,
 ) -> None:
@@ -60,19 +61,27 @@ def save_bundle(
         provenance: How the model came to be; values that JSON holds. The card shows them.
         verdict: On each precision that was measured.
         calibration: What int8 needs; without it int8 must not be called usable.
+        levellings: How often the audio is levelled to its mel (nn/levelling.py).
         dtype: Storage of the matrices.
         force: Replace a bundle that is already there.
 
     Raises:
-        BundleError: Something lies there already, the model does not go with `mel` or
-            `speakers`, a weight is not finite, or the folder cannot be written.
+        BundleError: Something lies there already, the model does not go with `mel`, `speakers` or
+            `levellings`, a weight is not finite, or the folder cannot be written.
     """
     folder = Path(folder)
     check_target(folder, force)
     if dtype not in STORED:
         raise BundleError(f"dtype must be one of {', '.join(STORED)}, got {dtype!r}")
     config = make_config(
-        model.settings, mel, speakers, licence, provenance or {}, verdict, calibration
+        model.settings,
+        mel,
+        speakers,
+        licence,
+        provenance or {},
+        verdict,
+        calibration,
+        levellings,
     )
     check_config(config, str(folder))
     state = folded_state_dict(cast("nn.Module", model))

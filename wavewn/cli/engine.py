@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def add_engine_options(verb: argparse.ArgumentParser) -> None:
-    """Declare --engine, --precision, --threads and --device."""
+    """Declare --engine, --precision, --threads, --device and --levellings."""
     verb.add_argument(
         "--engine",
         default="auto",
@@ -22,6 +22,13 @@ def add_engine_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--threads", type=int, default=1, help="that the engine may use (1)")
     verb.add_argument("--device", help="such as cpu or cuda:0")
+    verb.add_argument(
+        "--levellings",
+        type=int,
+        metavar="N",
+        help="how often the audio is made to have the mel that was stated, 0 to 16 (as the bundle "
+        "says)",
+    )
 
 
 def load_vocoder(model: str, args: argparse.Namespace) -> "Vocoder":
@@ -34,4 +41,5 @@ def load_vocoder(model: str, args: argparse.Namespace) -> "Vocoder":
         precision=args.precision,
         device=args.device,
         threads=args.threads,
+        levellings=args.levellings,
     )

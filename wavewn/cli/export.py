@@ -67,6 +67,13 @@ def add_export(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         action="store_true",
         help="replace a bundle that is there; a model card written by hand is kept",
     )
+    verb.add_argument(
+        "--levellings",
+        type=int,
+        metavar="N",
+        help="how often the audio shall be made to have the mel that was stated, 0 to 16 (as the "
+        "source says)",
+    )
     add_graph_options(verb)
     verb.set_defaults(run=run_export)
 
@@ -82,6 +89,8 @@ def run_export(args: argparse.Namespace) -> None:
 
     check_target(args.out, args.force)
     bundle = read_model(args.checkpoint, args.weights)
+    if args.levellings is not None:
+        bundle = relevelled(bundle, args.levellings)
     verdict, calibration = bundle.config["verdict"], calibration_of(bundle.config)
     recordings, remark = find_recordings(args.calibrate, bundle)
     if recordings:
@@ -97,6 +106,7 @@ def run_export(args: argparse.Namespace) -> None:
         provenance=provenance,
         verdict=verdict,
         calibration=calibration,
+        levellings=bundle.levellings,
         dtype=args.dtype,
         force=args.force,
     )
@@ -112,6 +122,23 @@ def run_export(args: argparse.Namespace) -> None:
         f"steps ({args.weights}, {args.dtype}), {size / 1e6:.1f} MB; "
         f"next: wavewn synth {args.out} recording.wav -o out"
     )
+
+
+def relevelled(bundle: "Bundle", count: int) -> "Bundle":
+    """Give a bundle that says another number of levellings.
+
+    What was measured of other audio, bfloat16 of a one-pass model, is forgotten.
+    """
+    import dataclasses
+
+    from wavewn.bundle.contents import VERDICT
+    from wavewn.models.smoothed_wavenet import SmoothedWaveNet
+    from wavewn.models.wavenet import WaveNet
+
+    config = {**bundle.config, "levellings": count}
+    if count != bundle.levellings and not isinstance(bundle.model, WaveNet | SmoothedWaveNet):
+        config["verdict"] = dict(VERDICT)
+    return dataclasses.replace(bundle, config=config)
 
 
 def find_recordings(
@@ -160,18 +187,21 @@ def measure_precisions(
     bundle: "Bundle", pieces: "list[Piece]"
 ) -> "tuple[dict[str, dict[str, Any]], Calibration | None]":
     """Judge the precisions that models of this kind run in; int8 comes with its calibration."""
+    from wavewn.bundle.levelling import levelled
     from wavewn.engine.onepass_verdict import measure_bfloat16
     from wavewn.engine.verdict import Piece, measure
+    from wavewn.models.levelled import Levelled
     from wavewn.models.smoothed_wavenet import SmoothedWaveNet
     from wavewn.models.wavenet import WaveNet
 
-    model = bundle.model
+    model, levels = levelled(bundle)
     if isinstance(model, SmoothedWaveNet):  # its network's frames are samples
         parts = [Piece(one.audio, model.condition(one.mel), one.speaker) for one in pieces]
         return measure(model.network, parts)
     if isinstance(model, WaveNet):
         return measure(model, pieces)
-    return measure_bfloat16(model, [piece.mel for piece in pieces]), None
+    heard = model if levels is None else Levelled(model, levels)
+    return measure_bfloat16(heard, [piece.mel for piece in pieces]), None
 
 
 def read_pieces(recordings: "Sequence[Utterance]", bundle: "Bundle") -> "list[Piece]":

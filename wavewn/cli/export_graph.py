@@ -37,7 +37,9 @@ def add_graph_options(verb: argparse.ArgumentParser) -> None:
 
 def run_graph_export(args: argparse.Namespace) -> None:
     """Read, fold, trace, compare, write, and say what lies there now."""
+    from wavewn.bundle.levelling import levelled
     from wavewn.export import export_stream, export_whole
+    from wavewn.models.levelled import Levelled
     from wavewn.models.smoothed_wavenet import SmoothedWaveNet
     from wavewn.models.wavenet import WaveNet
 
@@ -55,6 +57,9 @@ def run_graph_export(args: argparse.Namespace) -> None:
             f"{args.checkpoint} is a WaveNet, which makes one sample after another; graphs are of "
             "models that make them all in one pass"
         )
+    model, levels = levelled(bundle, args.levellings)
+    assert not isinstance(model, WaveNet), "refused above"
+    model = model if levels is None else Levelled(model, levels)
     if args.streaming:
         chunk = CHUNK_FRAMES if args.chunk_frames is None else args.chunk_frames
         share = export_stream(

@@ -166,6 +166,8 @@ def inspect_model(bundle: "Bundle", what: str, model: "MelSpec | None") -> Repor
         "mel": bundle.mel.to_dict(),
         "same mel as": same_presets(bundle.mel),
     }
+    if bundle.levellings:
+        report["levellings"] = bundle.levellings
     if model is not None:
         report["against"] = compare_specs(bundle.mel, model)
     return report

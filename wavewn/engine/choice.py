@@ -17,6 +17,7 @@ import torch
 
 from wavewn.bundle.precisions import Calibration
 from wavewn.engine.call import Engine, WaveNetEngine
+from wavewn.engine.levelled import LevelledEngine
 from wavewn.engine.onepass import PRECISIONS as ONE_PASS_PRECISIONS
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.processor import CPUINFO, cpu_flags
@@ -25,6 +26,7 @@ from wavewn.engine.smoothed import SmoothedEngine
 from wavewn.engine.weights import WaveNetWeights, pack_wavenet
 from wavewn.errors import EngineError
 from wavewn.models.generators import Generator
+from wavewn.models.levelled import Levelled, Levels
 from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 
 PRECISIONS_OF = {  # of WaveNet's engines, fastest first
@@ -53,6 +55,7 @@ def make_engine(
     threads: int = 1,
     verdict: Mapping[str, Mapping[str, Any]] | None = None,
     calibration: Calibration | None = None,
+    levels: Levels | None = None,
 ) -> Engine:
     """Make the engine that is asked for.
 
@@ -66,12 +69,24 @@ def make_engine(
         threads: That the engine may use; a WaveNet's samples do not depend on it.
         verdict: By precision, as a bundle's config.json has it.
         calibration: Likewise; int8 needs it.
+        levels: Levels the audio, where it shall be.
 
     Raises:
         EngineError: No such engine or precision, or it cannot run here or run this model.
     """
     if threads < 1:
         raise EngineError(f"threads must be at least 1, got {threads}")
+    if levels is not None and isinstance(model, WaveNetWeights | SmoothedWaveNet):
+        core = make_engine(
+            model,
+            engine,
+            precision,
+            device=device,
+            threads=threads,
+            verdict=verdict,
+            calibration=calibration,
+        )
+        return LevelledEngine(levels, core, threads)
     if isinstance(model, SmoothedWaveNet):
         packed = pack_wavenet(model.network)
         core = make_engine(
@@ -94,7 +109,8 @@ def make_engine(
             precision = usable_precision(verdict or {}, ONE_PASS_PRECISIONS, without)
         else:
             _warn(precision, verdict)
-        return OnePassEngine(model, precision, device, threads)
+        whole = model if levels is None else Levelled(model, levels)
+        return OnePassEngine(whole, precision, device, threads)
     _check_choice("engine", engine, WAVENET_ENGINES, "WaveNet", ENGINES)
     _check_choice("precision", precision, WAVENET_PRECISIONS, "WaveNet", PRECISIONS)
     device, verdict = torch.device(device), verdict or {}

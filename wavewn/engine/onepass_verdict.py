@@ -24,7 +24,7 @@ def measure_bfloat16(model: Generator, mels: Sequence[Tensor]) -> dict[str, dict
     """Compare bfloat16 with float32.
 
     Args:
-        model: Plain.
+        model: Plain, and levelled as its users will hear it.
         mels: Of recordings, [1, bands, frames] each.
 
     Returns:

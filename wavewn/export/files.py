@@ -4,6 +4,7 @@ A file says about itself what a user must know: an ONNX file under the key "wave
 a .pt2 file in its extra file "wavewn.json". Both hold the same JSON, with the mels that it reads.
 """
 
+import copy
 import importlib.util
 import json
 import logging
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from wavewn.errors import BundleError, ConfigError
 from wavewn.export.checks import Run, compare_stream, compare_whole, make_inputs
 from wavewn.export.graphs import First, Graph, Last, Next, Steady, Whole, find_steady, shortest
 from wavewn.models.generators import Generator, make_generator
+from wavewn.models.levelled import Levelled
 from wavewn.models.spectral import Spectral
 from wavewn.nn.fourier import MatrixFourier
 from wavewn.nn.weight_norm import folded_state_dict, load_state
@@ -165,6 +167,10 @@ def export_stream(
 
 def _plain(model: Generator, mel: MelSpec) -> Generator:
     """Build the model anew, with plain weights and in real arithmetic."""
+    if isinstance(model, Levelled):
+        levels = copy.deepcopy(model.levels)
+        levels.levelling.fourier = MatrixFourier(mel.n_fft)
+        return Levelled(_plain(cast("Generator", model.generator), mel), levels).eval()
     made = make_generator(model.settings, mel)
     assert isinstance(made, nn.Module) and isinstance(model, nn.Module), "generators are modules"
     load_state(made, folded_state_dict(model))

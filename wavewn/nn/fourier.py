@@ -1,6 +1,7 @@
 """Fourier transforms of real frames, twice: by torch's FFT, and as products with matrices.
 
-Both compute the same. The first is fast. The second is for graphs that others run (export/), where
+Both compute the same. The first is fast, and goes frame by frame (`LoneFourier`) where the bits of
+one may not depend on how many there are. The second is for graphs that others run (export/), where
 complex numbers and transforms of any length are seldom to be had: a spectrum is then a pair of
 real tensors. A model keeps one of them as its `fourier` and works on its spectra by these methods,
 `real`, `imag`, and the product with a real tensor and the sum that both kinds of spectrum have.
@@ -8,7 +9,7 @@ real tensors. A model keeps one of them as its `fourier` and works on its spectr
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,24 @@ class Fourier(nn.Module):
         """Scale and turn each bin."""
         assert isinstance(spectrum, Tensor), "a spectrum of another kind"
         return spectrum * torch.polar(gain, angle)
+
+
+class LoneFourier(Fourier):
+    """Transforms one frame after another: libraries promise no bits to several at once."""
+
+    def rfft(self, frames: Tensor, length: int) -> Spectrum:
+        """See `Fourier.rfft`."""
+        rows = frames.reshape(-1, frames.shape[-1]).unbind(0)
+        spectra: Any = torch.stack([torch.fft.rfft(row, length) for row in rows])
+        spectrum: Spectrum = spectra.view(*frames.shape[:-1], -1)
+        return spectrum
+
+    def irfft(self, spectrum: Spectrum, length: int) -> Tensor:
+        """See `Fourier.irfft`."""
+        assert isinstance(spectrum, Tensor), "a spectrum of another kind"
+        rows = spectrum.reshape(-1, spectrum.shape[-1]).unbind(0)
+        frames = torch.stack([torch.fft.irfft(row, length) for row in rows])
+        return frames.view(*spectrum.shape[:-1], length)
 
 
 @dataclass(frozen=True)
