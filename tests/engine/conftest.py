@@ -51,6 +51,10 @@ VARIANTS = {
 NARROW = (8, 12, 16)
 WIDTHS = {"mixture-1-tap": (70, 33, 37), "gaussian-3-taps": (19, 16, 5)}
 
+# The models that several streams in a block of the CUDA kernel are tested with in the fast tests:
+# one of each head, with few and many channels, and with a prediction.
+COMPANY = ("mu-law", "mixture-predicted", "gaussian-3-taps")
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -152,6 +156,15 @@ def engine_params(device):
 def pytest_generate_tests(metafunc):
     if "choice" in metafunc.fixturenames:
         metafunc.parametrize("choice", engine_params(metafunc.config.getoption("device")))
+
+
+def pytest_collection_modifyitems(items):
+    """For each number of streams in a block the host compiles the CUDA kernel anew: seconds."""
+    for item in items:
+        if getattr(item, "originalname", "") == "test_a_row_does_not_depend_on_its_batch":
+            choice, model = (item.callspec.params[name] for name in ("choice", "model"))
+            if choice.name == "cuda" and not choice.device and model not in COMPANY:
+                item.add_marker(pytest.mark.slow)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -270,6 +270,7 @@ def ask_browser(page, folder):
     return desk.found
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_browser_shows_and_plays_the_page(page, tmp_path_factory):
     found = ask_browser(page, tmp_path_factory.mktemp("browser"))

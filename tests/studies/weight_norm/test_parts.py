@@ -46,7 +46,7 @@ def test_recordings_are_equally_loud(speech):
 
 def test_a_corpus_of_short_recordings_is_refused(changed, corpus):
     with pytest.raises(DataError, match=r"no train recording of 0\.63 s"):
-        load_study_speech(changed(scored=5000 - 8), corpus)
+        load_study_speech(changed(scored=5000 - 4), corpus)
 
 
 def test_crops_are_a_function_of_their_key(speech):

@@ -70,7 +70,7 @@ def test_a_cell_is_a_function_of_its_arguments(finished, toy, speech, kind, norm
 
 
 def test_a_study_goes_on_behind_what_is_there(tmp_path, changed, speech, monkeypatch):
-    settings = changed(norms=("weight", "layer"), seeds=(0,), recurrent=("none",))
+    settings = changed(norms=("weight",), seeds=(0,), recurrent=("none",))
     whole = run_cells(settings, speech, tmp_path / "whole", workers=1)
     cells = list_cells(settings)
     done = []
