@@ -16,9 +16,11 @@ from wavewn.bundle.levelling import levelled
 from wavewn.bundle.precisions import calibration_of
 from wavewn.engine.call import Engine
 from wavewn.engine.choice import ENGINES, PRECISIONS, make_engine
+from wavewn.engine.lengths import each_length, until_each_ends
 from wavewn.engine.stream import Stream
 from wavewn.engine.weights import pack_wavenet
 from wavewn.errors import EngineError, MelError
+from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 from wavewn.models.spectral import Spectral
 from wavewn.models.wavenet import WaveNet
 from wavewn.source import open_source
@@ -144,29 +146,13 @@ class Vocoder:
         check_mel(rows, self.mel_spec)
         stream = self.stream(len(rows), speaker=speaker, temperature=temperature, seed=seed)
         if ends is not None and not self.engine.silent_end:
-            return self._apart(stream, rows, ends, progress or _tell_nobody)
+            together = isinstance(self.model, WaveNet | SmoothedWaveNet)
+            run = until_each_ends if together else each_length
+            return run(stream, rows, ends, progress or _tell_nobody)
         audio = torch.cat([stream.push(rows, progress), stream.finish(progress)], dim=1)
         if ends is not None:
             outside = outside.repeat_interleave(self.mel_spec.hop_length, dim=1)
             audio.masked_fill_(outside.to(audio.device), 0.0)
-        return audio
-
-    def _apart(
-        self, stream: Stream, mel: Tensor, ends: Tensor, progress: Callable[[int], None]
-    ) -> Tensor:
-        """Synthesize rows of each length by themselves, so that each hears its own end."""
-        engine, temperature, told = self.engine, stream.temperature, 0
-        mel = mel.to(engine.device)
-        audio = torch.zeros(len(mel), mel.shape[2] * engine.hop_length, device=engine.device)
-        for end in ends.unique().tolist():  # the shortest first
-            chosen = (ends == end).nonzero()[:, 0].to(engine.device)
-            state = stream.state.select(chosen)
-            said = engine.generate(state, mel[chosen, :, :end], temperature=temperature)
-            rest = engine.finish(state, temperature=temperature)
-            audio[chosen, : end * engine.hop_length] = torch.cat([said, rest], dim=1)
-            progress(end - told)
-            told = end
-        progress(mel.shape[2] - told)
         return audio
 
     def stream(
