@@ -23,15 +23,12 @@ n_fft samples, in which F0 stands still; the harmonics in it are one closed form
 the newest n_fft samples of what is passed in. Both are transformed, filtered, transformed back and
 overlapped; with a squared Hann window at a quarter of its length they sum to a constant.
 
-Sums over time keep every error that goes into them, so the pitch network computes alike however
-its input is cut (`PreciseConv1d`), and its steps of phase are multiples of 2**-20 of a period,
-whose sums are exact. Learning: F0 from recordings (nn/pitch.py), the rest from the audio.
+The source is nn/harmonics.py, which learns F0 from recordings; the rest learns from the audio.
 
 The layers look back only, but for `look_ahead` frames that the first ones see.
 
-Source: the harmonic source as in Wang et al. 2019, arXiv:1904.12088, and the source filtered in
-the STFT domain as in Li et al. 2023, arXiv:2309.09493; the inverse STFT at frame rate as in
-Siuzdak 2023, arXiv:2306.00814; the stack is WaveNet's, nn/wn.py.
+Source: the source filtered in the STFT domain as in Li et al. 2023, arXiv:2309.09493; the inverse
+STFT at frame rate as in Siuzdak 2023, arXiv:2306.00814; the stack is WaveNet's, nn/wn.py.
 """
 
 import math
@@ -39,7 +36,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavewn.audio.mel_spec import MelSpec
@@ -48,17 +44,12 @@ from wavewn.errors import ConfigError
 from wavewn.models.wavenet import MEL_SCALE
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.fourier import Fourier
+from wavewn.nn.harmonics import PitchNetwork, harmonics
 from wavewn.nn.levelling import Levelling, band_edges, between_bands
-from wavewn.nn.padded import PaddedConv1d, PreciseConv1d
-from wavewn.nn.pitch import F_MAX, F_MIN, fundamental_frequency
+from wavewn.nn.padded import PaddedConv1d
 from wavewn.nn.wn import gated_activation
 
 INLET_TAPS = 7
-PITCH_CHANNELS = 64
-PITCH_TAPS = (5, 5, 3)
-PITCH_BINS = 120  # on a logarithmic scale from F_MIN to F_MAX
-NEAR = 3  # bins on either side of the likeliest that the estimate averages over
-STEP = 2.0**-20  # of a period
 VOICE = -2.0  # what a band of harmonics of height 2 needs less than one of noise of variance 1
 LEVEL_WEIGHT = 5.0  # of what levelling has to mend, in the loss
 LOUD = 6.0  # the logarithms of the filters go no higher
@@ -93,8 +84,6 @@ class Spectral(nn.Module):
 
     noise_channels = 1
     window: Tensor
-    pitch_scale: Tensor
-    steps_a_hertz: Tensor
     envelope: Tensor
     envelope_level: Tensor
 
@@ -111,7 +100,6 @@ class Spectral(nn.Module):
                 f"go with a hop of {hop_length} samples: n_fft must be four hops of a sub-frame"
             )
         self.settings, self.n_mels, self.hop_length = settings, n_mels, hop_length
-        self.sample_rate = spec.sample_rate
         self.step = hop_length // subframes
         channels, ahead = settings.channels, settings.look_ahead
         right = min(ahead, INLET_TAPS // 2)
@@ -131,13 +119,9 @@ class Spectral(nn.Module):
             )
         self.bins = settings.n_fft // 2 + 1
         self.outlet = PaddedConv1d(channels, subframes * 3 * self.bins, 1)
-        widths = (n_mels, *[PITCH_CHANNELS] * (len(PITCH_TAPS) - 1), subframes * PITCH_BINS)
-        ahead = settings.look_ahead
-        self.pitch = nn.ModuleList()
-        for i, taps in enumerate(PITCH_TAPS):
-            right = min(ahead, taps // 2)
-            ahead -= right
-            self.pitch.append(PreciseConv1d(widths[i], widths[i + 1], taps, right=right))
+        self.pitch = PitchNetwork(
+            n_mels, subframes, settings.look_ahead, spec.sample_rate, self.step
+        )
         self.silence = spec.log_floor
         self.fourier = Fourier()
         with torch.device("cpu"):  # they are computed, whatever the parameters are made on
@@ -183,8 +167,9 @@ class Spectral(nn.Module):
         levelled, lack = self.levelling.flow(run, rows, made)
         frames = audio.shape[1] // self.hop_length
         begin = (mel.shape[2] - frames) // 2
+        heard = mel[:, :, begin : begin + frames]
         own = {
-            "pitch": (1.0, self.pitch_loss(mel[:, :, begin : begin + frames], audio)),
+            "pitch": (1.0, self.pitch.loss(self._normalised(heard), audio)),
             "level": (LEVEL_WEIGHT, lack[:, begin : begin + frames].abs().mean()),
         }
         return levelled.whole[:, 0], own
@@ -192,7 +177,7 @@ class Spectral(nn.Module):
     def _unlevelled(self, run: Flow, mel: Rows, noise: Rows) -> Rows:
         """What source and filters give."""
         x = mel.map(self._normalised)
-        cycles = self._pitch_logits(run, x).map(self._cycles, 1)
+        cycles = self.pitch.flow(run, x).map(self.pitch.cycles, 1)
         phase = run.accumulate(cycles)
         spectra = self._spectra(run, x)
         newest = run.frames(noise, self.settings.n_fft, self.step)
@@ -211,28 +196,8 @@ class Spectral(nn.Module):
             return float((2 * len(self.blocks)) ** -0.5)
         return 0.3 if name in ("outlet", f"pitch.{len(self.pitch) - 1}") else 1.0
 
-    def pitch_loss(self, mel: Tensor, audio: Tensor) -> Tensor:
-        """Cross-entropy of F0, where a recording is voiced; float32.
-
-        Args:
-            mel: [batch, bands, frames].
-            audio: [batch, frames * hop_length], what the mel was taken from.
-        """
-        known = fundamental_frequency(audio, self.sample_rate, self.step)
-        logits = self._pitch_logits(Flow(), Rows.of(mel).map(self._normalised)).whole
-        voiced = known > 0
-        place = (known.clamp_min(F_MIN) / F_MIN).log() / math.log(F_MAX / F_MIN)
-        place = place.clamp(0, 1) * (PITCH_BINS - 1)
-        bins = torch.arange(PITCH_BINS, device=mel.device)[:, None]
-        wanted = torch.softmax(-0.5 * (bins - place[:, None]).square(), dim=1)
-        entropy = -(wanted * logits.log_softmax(dim=1)).sum(1)
-        return (entropy * voiced).sum() / voiced.sum().clamp_min(1)
-
     def _add_constants(self, spec: MelSpec) -> None:
         """Register what follows from the settings and is not saved."""
-        # A tensor, because a number in an ONNX graph has the precision of float32.
-        steps = torch.tensor(self.step / spec.sample_rate / STEP, dtype=torch.float64)
-        scale = torch.linspace(math.log(F_MIN), math.log(F_MAX), PITCH_BINS).double()
         edges = band_edges(spec)
         share = between_bands(spec, np.linspace(0, spec.sample_rate / 2, self.bins))
         width = 1.0 if spec.norm == "slaney" else (edges[2:] - edges[:-2]) / 2  # Hz
@@ -241,8 +206,6 @@ class Spectral(nn.Module):
         level = share @ np.log(bins_a_band) / spec.power + math.log((window**2).sum()) / 2
         for name, value in {
             "window": torch.hann_window(self.settings.n_fft),
-            "pitch_scale": scale[:, None],
-            "steps_a_hertz": steps,
             "envelope": torch.from_numpy(share.astype(np.float32)),
             "envelope_level": torch.from_numpy(level.astype(np.float32))[:, None],
         }.items():
@@ -255,23 +218,6 @@ class Spectral(nn.Module):
         """Log magnitudes that the mel states: of a filter for noise of variance 1, by bins."""
         with torch.autocast(mel.device.type, enabled=False):
             return self.envelope @ self.levelling.log_magnitudes(mel) - self.envelope_level
-
-    def _pitch_logits(self, run: Flow, mel: Rows) -> Rows:
-        """F0's bins, [batch, PITCH_BINS, sub-frames]."""
-        x = mel
-        for i, layer in enumerate(self.pitch):
-            x = run.conv(layer, x if i == 0 else x.map(F.relu))
-        return x.interleave(self.settings.subframes)
-
-    @torch.no_grad()
-    def _cycles(self, logits: Tensor) -> Tensor:
-        """Periods that go by in a sub-frame, float64 and multiples of STEP."""
-        logits = logits.double()
-        bins = torch.arange(PITCH_BINS, device=logits.device)[:, None]
-        far = (bins - logits.argmax(dim=1, keepdim=True)).abs() > NEAR
-        share = logits.masked_fill(far, -math.inf).softmax(dim=1)
-        f0 = (share * self.pitch_scale).sum(1, keepdim=True).exp()
-        return (f0 * self.steps_a_hertz).round() * STEP
 
     def _spectra(self, run: Flow, mel: Rows) -> Rows:
         x = run.conv(self.inlet, mel)
@@ -289,7 +235,7 @@ class Spectral(nn.Module):
         with torch.autocast(spectra.device.type, enabled=False):
             harmonic, turn, breath = spectra.float().transpose(1, 2).chunk(3, dim=2)
             stated = envelope.transpose(1, 2)
-            source = self._harmonics(cycles.transpose(1, 2), phase.transpose(1, 2))
+            source = harmonics(cycles.transpose(1, 2), phase.transpose(1, 2), length, self.step)
             voice = self.fourier.rfft(source * self.window, length)
             air = self.fourier.rfft(noise.float().transpose(1, 2) * self.window, length)
             gain = (stated + harmonic + VOICE).clamp(max=LOUD).exp()
@@ -297,21 +243,3 @@ class Spectral(nn.Module):
             filtered = filtered + air * (stated + breath).clamp(max=LOUD).exp()
             frames = self.fourier.irfft(filtered, length) * (self.window / 1.5)
             return frames.transpose(1, 2)
-
-    @torch.no_grad()
-    def _harmonics(self, cycles: Tensor, phase: Tensor) -> Tensor:
-        """Twice the sum of the cosines of all harmonics below half the sample rate.
-
-        In closed form: sin((2K + 1) pi t) / sin(pi t) - 1, with t in periods and K harmonics;
-        [batch, sub-frames, n_fft].
-        """
-        length = self.settings.n_fft
-        place = torch.arange(length, device=cycles.device) - (length - 1) / 2
-        f0 = cycles / self.step  # periods a sample
-        periods = phase + f0 * place.double()
-        t = (periods - periods.round()).float()
-        count = (0.5 / f0).floor().float()
-        low = torch.sin(math.pi * t)
-        near = low.abs() < 1e-4
-        ratio = torch.sin((2 * count + 1) * math.pi * t) / torch.where(near, 1.0, low)
-        return torch.where(near, 2 * count + 1, ratio) - 1
