@@ -10,6 +10,7 @@ from wavewn.audio.mel_spec import MelSpec
 from wavewn.errors import BundleError, ConfigError, EngineError
 from wavewn.export import checks, export_stream, export_whole, files
 from wavewn.models.generators import make_generator
+from wavewn.models.levelled import Levelled, Levels
 from wavewn.nn.weight_norm import apply_weight_norm
 
 KINDS = ["hifigan", "melgan", "parallel-wavegan", "spectral"]
@@ -181,3 +182,25 @@ def test_a_mel_of_another_log_is_what_the_file_says(make, tmp_path):
     export_whole(model, spec, tmp_path / "voice.onnx")
 
     assert MelSpec.from_dict(onnx_run(tmp_path / "voice.onnx")[1]["mel"]) == spec
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_onnx_runtime_levels_as_the_model_does(make, spec, tmp_path, streaming):
+    """Without complex numbers; `export_*` itself compares with the levelled model, by FFT."""
+    needs_onnx()
+    plain = make("hifigan")
+    model = Levelled(plain, Levels(spec, 2)).eval()
+    if streaming:
+        assert export_stream(model, spec, tmp_path / "voice", chunk_frames=4) < RTOL
+        return
+
+    assert export_whole(model, spec, tmp_path / "voice.onnx") < RTOL
+
+    run, about = onnx_run(tmp_path / "voice.onnx")
+    assert about["kind"] == "hifigan"
+    given = inputs(model, 31)
+    audio = run(mel=given[0])["audio"]
+    assert_same(audio, model, given)
+    with torch.no_grad():
+        assert (audio - plain(*given)).abs().max() > 0.1 * audio.abs().max()
