@@ -1,4 +1,10 @@
-"""The engine of levelled WaveNets: the core's stream, brought nearer to its mel."""
+"""The engine of levelled WaveNets: the core's stream, brought nearer to its mel.
+
+What the contract (test_contract*.py) asks of WaveNet's engines is asked here of this one, but for
+parameters, which it has none of.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -186,6 +192,31 @@ def test_progress_counts_frames_of_audio_and_out_receives_it(engine, mel):
     assert sum(told) == FRAMES
     with pytest.raises(ShapeError, match="out must be"):
         engine.finish(other, out=out)
+
+
+def test_audio_depends_neither_on_threads_nor_on_the_order_of_memory(engine, mel):
+    expected, before = streamed(engine, zeros(engine, 3), mel), torch.get_num_threads()
+    turned = mel.transpose(1, 2).contiguous().transpose(1, 2)
+
+    torch.set_num_threads(2)
+    try:
+        engine.threads = 2
+        assert torch.equal(streamed(engine, zeros(engine, 3), mel), expected)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(streamed(engine, zeros(engine, 3), turned), expected)
+
+
+def test_streams_in_two_threads_do_not_disturb_each_other(engine, mel):
+    def run(row):
+        state = zeros(engine, 1, seed=row)
+        return streamed(engine, state, mel[row : row + 1, :, :12], (1,) * 12)
+
+    expected = [run(row) for row in range(3)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(run, range(3)))
+
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_a_state_in_use_is_refused(engine, mel):
