@@ -1,5 +1,6 @@
 """Small models, one with each switch on, and the engines that run them."""
 
+import copy
 import functools
 import importlib.util
 import runpy
@@ -194,6 +195,11 @@ def settings_of(name: str, layers_per_cycle: int = 3) -> WaveNetConfig:
 
 def make_model(settings: WaveNetConfig) -> WaveNet:
     torch.manual_seed(1)
+    return copy.deepcopy(made_model(settings))
+
+
+@functools.cache
+def made_model(settings: WaveNetConfig) -> WaveNet:
     model = WaveNet(settings, BANDS, HOP, SILENCE).eval()
     with torch.no_grad():
         for parameter in model.parameters():

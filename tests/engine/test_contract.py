@@ -124,13 +124,19 @@ def drawn(head, parameters, noise, level, temperature, error=0.0):
     return possible.any(-1)
 
 
+@pytest.fixture(scope="module")
+def made(make):
+    """From how to make an engine, and settings, to an engine; made once."""
+    return functools.cache(lambda how, settings: how(make(settings)))
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
 def test_what_is_drawn_is_what_the_parameters_say(
-    choice, model, make, reference_of, mel_of, speaker_of, temperature
+    choice, model, made, reference_of, mel_of, speaker_of, temperature
 ):
     """Without pre-emphasis the audio tells the levels; forced, they give the same state."""
-    model = make(dataclasses.replace(model.settings, pre_emphasis=0.0))
-    engine, reference = choice.make(model), reference_of(model)
+    settings = dataclasses.replace(model.settings, pre_emphasis=0.0)
+    engine, reference = made(choice.make, settings), made(reference_of, settings)
     mel, speaker = mel_of(2, 3 + engine.look_ahead), speaker_of(engine, 2)
     free = StreamState.zeros(engine.layout, 2, seed=4)
     forced, truth = free.clone(), free.clone()

@@ -15,9 +15,17 @@ BANDS, HOP = 6, 20
 NAN, INFINITY = float("nan"), float("inf")
 
 
+@pytest.fixture(scope="module")
+def engines():
+    """Those made so far; what one of them refuses must leave it as it was."""
+    return {}
+
+
 @pytest.fixture
-def engine(choice, plain_model):
-    return choice.make(plain_model)
+def engine(choice, plain_model, engines):
+    if choice not in engines:
+        engines[choice] = choice.make(plain_model)
+    return engines[choice]
 
 
 def test_a_state_in_use_is_refused(engine, mel_of):

@@ -13,7 +13,7 @@ from wavewn.errors import EngineError, ShapeError, StateError
 from wavewn.state import StreamState
 
 BANDS, HOP = 6, 20
-FRAMES = 14
+FRAMES = 10
 
 
 def play(stream, mel, cuts=FRAMES):
