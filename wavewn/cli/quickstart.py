@@ -133,6 +133,7 @@ def fine_tune(model: str, vocoder: "Vocoder", steps: int, out: Path) -> Path:
         speakers=tuned.speakers,
         licence=tuned.config["licence"],
         provenance={**tuned.config["provenance"], "fine_tuned_from": Path(model).name},
+        levellings=vocoder.config.get("levellings", 0),
         force=True,
     )
     return out / "fine-tuned"

@@ -1,7 +1,8 @@
 """Streams: mel frames in, the samples that they determine out.
 
 A stream binds an engine to a state. Whatever the pushes are cut into, their audio joined is the
-audio of one push: bit for bit of a WaveNet, within 1e-5 of a one-pass model in float32; offline
+audio of one push: bit for bit of a WaveNet (levelled or not, see levelled.py), within 1e-5 of a
+one-pass model in float32; offline
 synthesis is that one push. A model may have to hear more before it can speak: audio lags by up to
 `latency_samples`, and `finish` gives the rest.
 """
