@@ -24,3 +24,5 @@ def run_convert_out(args: argparse.Namespace) -> None:
     state = cast("nn.Module", bundle.model).state_dict()
     files = write_foreign(bundle.model.settings, bundle.mel, state, args.to, args.out)
     print(f"{args.out}: {', '.join(files)}; read back, they are the same model")
+    if bundle.levellings:
+        print(f"its {bundle.levellings} levellings stay behind: other programs know none")
