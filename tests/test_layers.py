@@ -159,7 +159,8 @@ def test_the_engine_knows_no_python_but_in_its_bindings_and_no_torch():
 
     found = {path.name: foreign(path.read_text()) for path in SOURCES}
 
-    assert any(name == "nanobind/nanobind.h" for name in found.pop("bindings.cpp"))
+    for name in ("bindings.cpp", "bindings_onepass.cpp", "bindings_onepass.hpp"):
+        assert "nanobind/nanobind.h" in found.pop(name)
     assert {name: bad for name, bad in found.items() if bad} == {}
     assert not any(
         "torch" in name for name, _ in includes((PACKAGE / "csrc/bindings.cpp").read_text())
@@ -172,7 +173,9 @@ def test_a_planted_include_is_found(line):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((PACKAGE / "csrc").glob("kernel_*.cpp")), ids=lambda p: p.name
+    "path",
+    sorted(path for kind in ("kernel", "onepass") for path in PACKAGE.glob(f"csrc/{kind}_*.cpp")),
+    ids=lambda p: p.name,
 )
 def test_a_kernel_shares_no_code_of_the_standard_library(path):
     systems = set()

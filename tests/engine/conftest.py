@@ -30,6 +30,8 @@ cuda_host = beside("cuda_host.py")
 one_pass_models = beside("one_pass_models.py")
 ONE_PASS, make_one_pass = one_pass_models["ONE_PASS"], one_pass_models["make_one_pass"]
 
+NATIVELY = [name for name in ONE_PASS if name.startswith(("hifigan", "melgan"))]
+
 BANDS = 6
 HOP = 20
 SILENCE = -11.5
@@ -297,11 +299,14 @@ def one_pass():
 
 @pytest.fixture(scope="session")
 def one_pass_engine():
-    """From a name and a precision to an engine, made once."""
+    """From a name and a precision to an engine, made once; "native:NAME" runs natively."""
 
     @functools.cache
     def get(name, precision="float32"):
-        return OnePassEngine(make_one_pass(name), precision)
+        natively, name = name.startswith("native:"), name.removeprefix("native:")
+        if natively and (why := absence()):
+            pytest.skip(f"no native engine: {why}")
+        return OnePassEngine(make_one_pass(name), precision, native="auto" if natively else "")
 
     return get
 
@@ -309,4 +314,10 @@ def one_pass_engine():
 @pytest.fixture(params=list(ONE_PASS))
 def one_pass_name(request):
     """Each of the one-pass models."""
+    return request.param
+
+
+@pytest.fixture(params=[*ONE_PASS, *(f"native:{name}" for name in NATIVELY)])
+def one_pass_way(request):
+    """Each of the one-pass models, in torch and, where that can be, natively."""
     return request.param

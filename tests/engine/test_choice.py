@@ -256,7 +256,7 @@ def bfloat16_here(monkeypatch):
 def test_auto_takes_bfloat16_of_a_one_pass_model_where_its_bundle_calls_it_usable(
     one_pass, bfloat16_here, caplog, verdict, expected, reason
 ):
-    engine = make_engine(one_pass("hifigan"), verdict=verdict, threads=2)
+    engine = make_engine(one_pass("hifigan"), "onepass", verdict=verdict, threads=2)
 
     assert (engine.name, engine.precision, engine.threads) == ("onepass", expected, 2)
     assert reason in caplog.text
@@ -275,7 +275,31 @@ def test_auto_takes_no_bfloat16_that_the_processor_has_not(one_pass, monkeypatch
     assert make_engine(one_pass("hifigan"), verdict={"bfloat16": YES}).precision == "float32"
 
 
-@pytest.mark.parametrize("engine", ["native", "reference", "cuda", "graph"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("hifigan", ""), ("wavegan", "of one-pass models it runs HiFi-GAN and MelGAN alone")],
+)
+def test_auto_runs_a_one_pass_model_natively_where_that_can_be(
+    one_pass, native_absence, caplog, name, reason
+):
+    caplog.set_level("INFO")
+    reason = native_absence or reason
+
+    assert make_engine(one_pass(name)).name == ("onepass" if reason else "native")
+    assert make_engine(one_pass(name), "onepass").name == "onepass"
+    if reason:
+        assert f"the native engine was passed over: {reason}" in caplog.text
+        with pytest.raises(EngineError, match="the native engine cannot run here: "):
+            make_engine(one_pass(name), "native")
+
+
+def test_on_a_gpu_a_one_pass_model_does_not_run_natively(one_pass):
+    with pytest.raises(EngineError, match="it runs on the CPU, not on cuda"):
+        choice.native_for(one_pass("hifigan"), "native", "float32", torch.device("cuda"))
+    assert choice.native_for(one_pass("hifigan"), "auto", "float32", torch.device("cuda")) == ""
+
+
+@pytest.mark.parametrize("engine", ["reference", "cuda", "graph"])
 def test_an_engine_of_the_other_kind_of_model_is_refused(weights, one_pass, engine):
     with pytest.raises(EngineError, match=f"this model is a melgan, which runs in no .* {engine}"):
         make_engine(one_pass("melgan"), engine)

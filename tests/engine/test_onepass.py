@@ -23,8 +23,8 @@ NAN = float("nan")
 
 
 @pytest.fixture
-def engine(one_pass_engine, one_pass_name):
-    return one_pass_engine(one_pass_name)
+def engine(one_pass_engine, one_pass_way):
+    return one_pass_engine(one_pass_way)
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_a_stream_is_the_whole_in_any_chunking(engine, cuts):
     near(play(engine, mel, cuts, seed=[3, 4]), whole)
 
 
-def test_the_whole_is_what_the_model_says(one_pass, engine, one_pass_name):
-    model, mel = one_pass(one_pass_name), mel_of(2)
+def test_the_whole_is_what_the_model_says(one_pass, engine, one_pass_way):
+    model, mel = one_pass(one_pass_way.removeprefix("native:")), mel_of(2)
     noise = None
     if channels := model.noise_channels:
         seed, zero = torch.tensor([3, 4]), torch.zeros(2, dtype=torch.int64)
@@ -74,7 +74,7 @@ def test_the_whole_is_what_the_model_says(one_pass, engine, one_pass_name):
     near(play(engine, mel, seed=[3, 4]), model(mel, noise).clamp(-1, 1))
 
 
-@pytest.mark.parametrize("name", ["hifigan", "wavegan", "spectral"])
+@pytest.mark.parametrize("name", ["hifigan", "wavegan", "spectral", "native:hifigan"])
 @pytest.mark.parametrize("cuts", [1, 7])
 def test_chunks_in_bfloat16_are_the_whole_within_50_db(one_pass_engine, name, cuts):
     engine, mel = one_pass_engine(name, "bfloat16"), mel_of(1)
@@ -162,6 +162,7 @@ def test_long_mels_are_heard_in_pieces(engine, monkeypatch):
     mel, told = mel_of(2), []
     whole = play(engine, mel)
     monkeypatch.setattr("wavewn.engine.onepass.PIECE", 2 * 3 * HOP)
+    monkeypatch.setattr("wavewn.engine.onepass.NATIVE_PIECE", 3 * HOP)
 
     stream = Stream(engine, 2)
     audio = [stream.push(mel, told.append), stream.finish(told.append)]

@@ -18,7 +18,7 @@ from torch import Tensor
 from wavewn.bench.generators import GeneratorSubject, Published, whole
 from wavewn.bench.lineup import Wish
 from wavewn.bench.race import CPU, Contender, EngineContender
-from wavewn.engine.choice import ONE_PASS_ENGINES, why_not_bfloat16
+from wavewn.engine.choice import ONE_PASS_ENGINES, native_for, why_not_bfloat16
 from wavewn.engine.onepass import PRECISIONS, OnePassEngine
 from wavewn.errors import ConfigError, EngineError
 
@@ -118,7 +118,12 @@ def generator_engines(subject: GeneratorSubject, wish: Wish) -> list[tuple[OnePa
                 logger.warning("onepass, %s: left out: %s", precision, why)
                 continue
             for threads in wish.threads:
-                engine = OnePassEngine(subject.model, precision, device, threads)
+                try:
+                    native = native_for(subject.model, name, precision, device)
+                except EngineError as error:
+                    logger.warning("%s, %s: left out: %s", name, precision, error)
+                    continue
+                engine = OnePassEngine(subject.model, precision, device, threads, native=native)
                 found.append((engine, threads))
     return found
 

@@ -12,7 +12,7 @@ def add_engine_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--engine",
         default="auto",
-        help="auto; native, cuda, graph or reference of a WaveNet, onepass of other models (auto)",
+        help="auto; native; cuda, graph or reference of a WaveNet, onepass of other models (auto)",
     )
     verb.add_argument(
         "--precision",

@@ -1,4 +1,4 @@
-// wavewn._native: the only file of the engine that knows Python.
+// wavewn._native: this file and bindings_onepass.cpp are the only ones that know Python.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -19,6 +19,7 @@
 
 #include "assembly.hpp"
 #include "bandwidth.hpp"
+#include "bindings_onepass.hpp"
 #include "cpu.hpp"
 #include "engine.hpp"
 #include "packing.hpp"
@@ -37,7 +38,7 @@ using Vector = Array<const float, 1>;
 
 std::vector<std::pair<std::string, std::string>> instruction_sets() {
     std::vector<std::pair<std::string, std::string>> found;
-    for (int i = 0; i < INSTRUCTION_SETS; ++i) {
+    for (int i = 0; i < WAVENET_SETS; ++i) {
         const auto set = static_cast<InstructionSet>(i);
         found.emplace_back(name_of(set), why_not(set));
     }
@@ -192,8 +193,9 @@ NB_MODULE(_native, module) {
     module.doc() = "The native engine; wavewn/engine/native.py is its face.";
 
     module.def("instruction_sets", &instruction_sets,
-               "List (name, reason) of every instruction set, best first; the reason why it cannot "
-               "run here is empty if it can.");
+               "List (name, reason) of every instruction set of WaveNets, best first; the reason why it "
+               "cannot run here is empty if it can.");
+    bind_onepass(module);
     module.def("request_amx", &request_amx,
                "Ask the system for the tiles of AMX; return an empty string or the reason of the "
                "refusal.");

@@ -34,6 +34,7 @@ constexpr Entry ENTRIES[INSTRUCTION_SETS] = {
     {"avx512", WAVEWN_MISSING_AVX512},
     {"avx2", WAVEWN_MISSING_AVX2},
     {"portable", WAVEWN_MISSING_PORTABLE},
+    {"avx512-bf16", WAVEWN_MISSING_AVX512_BF16},
 };
 
 #if defined(__x86_64__)
@@ -42,9 +43,9 @@ struct Leaf {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;  // all 0 where the processor has no such leaf
 };
 
-Leaf cpuid(unsigned leaf) noexcept {
+Leaf cpuid(unsigned leaf, unsigned part = 0) noexcept {
     Leaf r;
-    __get_cpuid_count(leaf, 0, &r.eax, &r.ebx, &r.ecx, &r.edx);
+    __get_cpuid_count(leaf, part, &r.eax, &r.ebx, &r.ecx, &r.edx);
     return r;
 }
 
@@ -87,6 +88,10 @@ const char* processor_lacks(InstructionSet set) noexcept {
 
     if (set == InstructionSet::avx512_fp16) {
         return seven.edx >> 23 & 1 ? "" : "the CPU has no AVX512-FP16";
+    }
+    if (set == InstructionSet::avx512_bf16) {
+        const bool there = seven.eax >= 1 && (cpuid(7, 1).eax >> 5 & 1);
+        return there ? "" : "the CPU has no AVX512-BF16";
     }
     const bool tiles = seven.edx >> 24 & seven.edx >> 25 & 1;
     if (!tiles) return "the CPU has no AMX-INT8";

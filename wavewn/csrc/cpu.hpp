@@ -8,11 +8,13 @@
 
 namespace wavewn {
 
-// Best first. Each but `portable` is one of x86-64 processors.
-enum class InstructionSet : int { avx512_fp16, amx, avx512, avx2, portable };
-constexpr int INSTRUCTION_SETS = 5;
+// WaveNet's, best first, and then one that only one-pass models have (`onepass_sets` in onepass.cpp).
+// Each but `portable` is one of x86-64 processors.
+enum class InstructionSet : int { avx512_fp16, amx, avx512, avx2, portable, avx512_bf16 };
+constexpr int WAVENET_SETS = 5;
+constexpr int INSTRUCTION_SETS = 6;
 
-// "avx512-fp16", "amx", "avx512", "avx2", "portable".
+// "avx512-fp16", "amx", "avx512", "avx2", "portable", "avx512-bf16".
 const char* name_of(InstructionSet set) noexcept;
 
 // "" if kernels of this set can run here, else the reason in plain words. AMX may be refused still

@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from wavewn.bundle.precisions import Calibration
 from wavewn.engine.call import Engine, WaveNetEngine
 from wavewn.engine.levelled import LevelledEngine
 from wavewn.engine.onepass import PRECISIONS as ONE_PASS_PRECISIONS
 from wavewn.engine.onepass import OnePassEngine
+from wavewn.engine.onepass_native import why_not_native as why_not_natively
 from wavewn.engine.processor import CPUINFO, cpu_flags
 from wavewn.engine.reference import ReferenceEngine
 from wavewn.engine.smoothed import SmoothedEngine
@@ -39,8 +41,8 @@ WAVENET_ENGINES = tuple(PRECISIONS_OF)
 WAVENET_PRECISIONS = ("int8", "float16", "float32")  # fastest first
 ON_CPU = ("native", "reference")  # what "auto" tries, in this order
 ON_CUDA = ("cuda", "graph", "reference")
-ONE_PASS_ENGINES = ("onepass",)
-ENGINES = (*WAVENET_ENGINES, *ONE_PASS_ENGINES)
+ONE_PASS_ENGINES = ("native", "onepass")
+ENGINES = (*WAVENET_ENGINES, "onepass")
 PRECISIONS = ("int8", "float16", "bfloat16", "float32")
 
 logger = logging.getLogger(__name__)
@@ -61,8 +63,8 @@ def make_engine(
 
     Args:
         model: From `pack_wavenet`, or a generator without weight norm.
-        engine: "auto" or one of `ENGINES`: "onepass" runs all models but WaveNets, the others run
-            WaveNets.
+        engine: "auto" or one of `ENGINES`: "onepass" runs all models but WaveNets, "native" some of
+            them and WaveNets, the others WaveNets.
         precision: "auto" or one of `PRECISIONS`; "auto" is the fastest that the engine has and
             `verdict` calls usable. bfloat16 must be the processor's own, too.
         device: Where the model shall run.
@@ -109,8 +111,9 @@ def make_engine(
             precision = usable_precision(verdict or {}, ONE_PASS_PRECISIONS, without)
         else:
             _warn(precision, verdict)
+        native = native_for(model, engine, precision, torch.device(device))
         whole = model if levels is None else Levelled(model, levels)
-        return OnePassEngine(whole, precision, device, threads)
+        return OnePassEngine(whole, precision, device, threads, native=native)
     _check_choice("engine", engine, WAVENET_ENGINES, "WaveNet", ENGINES)
     _check_choice("precision", precision, WAVENET_PRECISIONS, "WaveNet", PRECISIONS)
     device, verdict = torch.device(device), verdict or {}
@@ -131,6 +134,25 @@ def make_engine(
         logger.info("the %s engine was passed over: %s", name, reason)
         refusals.append(f"{name}: {reason}")
     raise EngineError(f"no engine can run this on {device}: {'; '.join(refusals)}")
+
+
+def native_for(model: Generator, engine: str, precision: str, device: torch.device) -> str:
+    """Choose the instruction set of the native kernel for a generator; "" leaves it to torch.
+
+    Raises:
+        EngineError: The native engine is asked for, and cannot run it here.
+    """
+    if engine == "onepass":
+        return ""
+    if device.type == "cpu":
+        reason = why_not_natively(cast("nn.Module", model), precision)
+    else:
+        reason = f"it runs on the CPU, not on {device}"
+    if reason and engine == "native":
+        raise EngineError(f"the native engine cannot run here: {reason}")
+    if reason:
+        logger.info("the native engine was passed over: %s", reason)
+    return "" if reason else "auto"
 
 
 def _make_wavenet_engine(

@@ -1,4 +1,4 @@
-"""The engine of one-pass models: a generator's flow in torch, on any device.
+"""The engine of one-pass models: a generator's flow in torch, on any device, or natively.
 
 A generator is a function of rows (nn/flow.py). Each call runs it over the frames that are new, with
 what it remembers in the state: what its layers have heard and still need, and what branches that
@@ -13,7 +13,8 @@ needs stays in the processor's caches, and memory does not grow with the utteran
 A call works on copies of the rows and writes them back at its end: one that raises leaves the state
 as it was. Rows that have heard equally many frames run together.
 
-On a GPU the chunks of a stream are replayed from graphs (onepass_graph.py).
+On a GPU the chunks of a stream are replayed from graphs (onepass_graph.py); on a CPU generators of
+convolutions alone run in the native kernel (onepass_native.py).
 """
 
 import math
@@ -33,6 +34,7 @@ from wavewn.engine.call import (
     not_a_number,
 )
 from wavewn.engine.onepass_graph import SteadySteps
+from wavewn.engine.onepass_memory import Memory
 from wavewn.engine.onepass_model import prepared, wants_innermost
 from wavewn.engine.onepass_rows import read_progress
 from wavewn.engine.torch_setting import torch_setting
@@ -46,6 +48,7 @@ from wavewn.state import StateLayout, StreamState
 
 PRECISIONS = ("bfloat16", "float32")  # fastest first
 PIECE = 65_536  # samples, of all rows together, that are made at a time
+NATIVE_PIECE = 8_192  # of each row, natively: all buffers stay in a core's cache
 
 
 class OnePassEngine:
@@ -57,10 +60,10 @@ class OnePassEngine:
         device: Where states, mels and audio live.
         threads: That torch may use on the CPU during a call.
         graphs: Replay steady chunks; None is where that is quicker: on a CUDA device.
+        native: Instruction set of the native kernel, "auto" for the best; "" leaves it to torch.
 
     Raises:
-        EngineError: The model still has weight norm, a parameter is NaN or infinite, or no such
-            precision.
+        EngineError: The model has weight norm, NaN or infinity, or cannot run so here.
     """
 
     name = "onepass"
@@ -75,15 +78,19 @@ class OnePassEngine:
         device: torch.device | str = "cpu",
         threads: int = 1,
         graphs: bool | None = None,
+        native: str = "",
     ) -> None:
         if precision not in PRECISIONS:
             raise EngineError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
         if threads < 1:
             raise EngineError(f"threads must be at least 1, got {threads}")
         self.precision, self.threads = precision, threads
+        if native:
+            self.name = "native"
+        self._native = bool(native)
         self.device = torch.zeros(0, device=device).device  # with its number, as tensors have it
         self.n_mels, self.hop_length = model.n_mels, model.hop_length
-        self._model = prepared(model, precision, self.device)
+        self._model = prepared(model, precision, self.device, native, threads)
         measured = measure(self._count, self.n_mels, self.hop_length)
         if self.gives_audio and measured.channels != 1:
             raise EngineError(f"this flow gives no audio but {measured.channels} channels")
@@ -93,7 +100,7 @@ class OnePassEngine:
         self.layout = StateLayout.of(
             [*own, *((name, rows, channels) for name, (rows, channels) in measured.shapes.items())]
         )
-        self._remembered = self.layout.entries[len(own) :]
+        self._remembered = {e.name: e for e in self.layout.entries[len(own) :]}
         self._steps: SteadySteps | None = None
         if self.device.type == "cuda" if graphs is None else graphs:
             self._steps = SteadySteps(self._steady_flow, self.device, self.hop_length)
@@ -193,7 +200,8 @@ class OnePassEngine:
     ) -> Iterator[Tensor]:
         """Advance rows that have heard equally many frames; give their audio piece by piece."""
         hop, clock = self.hop_length, self._given(heard)
-        pieces = mel.split(max(PIECE // (hop * state.batch), 1), dim=2)
+        samples = NATIVE_PIECE if self._native else PIECE // state.batch
+        pieces = mel.split(max(samples // hop, 1), dim=2)
         for piece in pieces if mel.shape[2] or (last and heard) else ():
             sound = self._piece(state, piece, speaker, heard, last, temperature)
             begun, clock = clock, clock + sound.shape[1]
@@ -256,11 +264,9 @@ class OnePassEngine:
         assert audio.start == self._given(heard), "the flow lost count"
         return audio.whole[:, 0].float()
 
-    def _memory(self, buffer: Tensor) -> dict[str, Tensor]:
-        """Give the flow's entries as `StreamState.view` does, which looks each of them up."""
-        ends = ((e, e.offset + e.rows * e.channels) for e in self._remembered)
-        flat = ((e, buffer[:, e.offset : end]) for e, end in ends)
-        return {e.name: part.view(len(buffer), e.rows, e.channels) for e, part in flat}
+    def _memory(self, buffer: Tensor) -> Memory:
+        """Give the flow's entries in these rows of a state's buffer."""
+        return Memory(buffer, self._remembered)
 
     def _laid(self, x: Tensor) -> Tensor:
         """Lay rows as convolutions are fastest here; see nn/layout.py."""

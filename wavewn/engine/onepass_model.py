@@ -10,21 +10,35 @@ from typing import cast
 import torch
 from torch import nn
 
+from wavewn.engine.onepass_native import NativeGenerator
 from wavewn.engine.weights import check_plain
 from wavewn.models.generators import Generator
+from wavewn.models.levelled import Levelled
 from wavewn.nn.layout import innermost
 from wavewn.nn.packed import pack_layers
 from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 
 
-def prepared(model: Generator, precision: str, device: torch.device) -> Generator:
+def prepared(
+    model: Generator, precision: str, device: torch.device, native: str = "", threads: int = 1
+) -> Generator:
     """Copy a plain model to a device, its convolutions in this precision.
 
+    Args:
+        model: Plain.
+        precision: "float32" or "bfloat16".
+        device: Where it shall run.
+        native: As `OnePassEngine` says.
+        threads: Of the native kernel.
+
     Raises:
-        EngineError: It still has weight norm, or a parameter is NaN or infinite.
+        EngineError: It still has weight norm, a parameter is NaN or infinite, or it cannot run
+            natively here.
     """
     check_plain(cast("nn.Module", model))
     ours: Generator = copy.deepcopy(model).eval().requires_grad_(False)
+    if native:
+        return natively(ours, precision, native, threads)
     turned = device.type != "cpu" and wants_innermost(device, precision)
     for module in ours.modules():
         if not isinstance(module, PaddedConv1d | UpsamplingConv1d):
@@ -36,6 +50,19 @@ def prepared(model: Generator, precision: str, device: torch.device) -> Generato
     moved: Generator = ours.to(device)  # type: ignore[attr-defined]
     pack_layers(cast("nn.Module", moved))
     return moved
+
+
+def natively(model: Generator, precision: str, instruction_set: str, threads: int) -> Generator:
+    """Let the native kernel run a generator, or the one that is levelled.
+
+    Raises:
+        EngineError: It cannot run it here.
+    """
+    if not isinstance(model, Levelled):
+        return NativeGenerator(model, precision, instruction_set, threads)
+    inner = cast("Generator", model.generator)
+    model.generator = NativeGenerator(inner, precision, instruction_set, threads)
+    return model
 
 
 def wants_innermost(device: torch.device, precision: str) -> bool:

@@ -99,12 +99,13 @@ class Flow:
         shapes: Of the entries that were met: (rows, channels); noted where there is no memory.
         taken: By entry: (rows, channels) that this run took out of it, fewer than it can hold where
             the utterance has just begun; likewise.
+        calls: Entries that were named until now.
     """
 
     memory: Mapping[str, Tensor] | None = None
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
     taken: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _calls: int = 0
+    calls: int = 0
 
     def conv(self, layer: nn.Module, x: Rows) -> Rows:
         """Filter by a `PaddedConv1d`, with its own padding at the ends of the utterance."""
@@ -117,7 +118,7 @@ class Flow:
         data = self._join(x, kept, layer.left + layer.right)
         if data is not None:
             left, right = max(layer.left - first, 0), max(last + layer.right - x.end, 0)
-            data = layer(data, left, right) if last > first else layer.nothing(data)
+            data = self._filtered(layer, data, left, right, range(first, last))
         return Rows(data, layer.out_channels, first, last, x.ended)
 
     def upsample(self, layer: nn.Module, x: Rows) -> Rows:
@@ -129,7 +130,7 @@ class Flow:
         data = self._join(x, x.start - min(oldest, x.start), layer.reach)
         if data is not None:
             begin = first + layer.crop - min(oldest, x.start) * layer.rate
-            data = layer(data, begin, last - first) if last > first else layer.nothing(data)
+            data = self._upsampled(layer, data, begin, range(first, last))
         return Rows(data, layer.out_channels, first, last, x.ended)
 
     def align(self, *branches: Rows) -> tuple[Rows, ...]:
@@ -240,6 +241,16 @@ class Flow:
             self.memory[name][:, 0] = total[:, :, -1]
         return Rows(total, x.channels, x.start, x.end, x.ended)
 
+    def _filtered(
+        self, layer: PaddedConv1d, data: Tensor, left: int, right: int, rows: range
+    ) -> Tensor:
+        """Filter what was joined, with so many rows of padding; give the rows of these numbers."""
+        return layer(data, left, right) if rows else layer.nothing(data)
+
+    def _upsampled(self, layer: UpsamplingConv1d, data: Tensor, begin: int, rows: range) -> Tensor:
+        """Upsample what was joined, likewise, from the output `begin` of its first row on."""
+        return layer(data, begin, len(rows)) if rows else layer.nothing(data)
+
     def _join(self, x: Rows, kept: int, capacity: int) -> Tensor | None:
         """Put the newest `kept` rows remembered before `x`; remember the newest `capacity`."""
         name = self._entry(capacity, x.channels, kept)
@@ -263,8 +274,8 @@ class Flow:
 
     def _entry(self, rows: int, channels: int, taken: int | None = None) -> str:
         """Name the next entry; without a memory, note the most that it has to hold."""
-        name = f"flow.{self._calls}"
-        self._calls += 1
+        name = f"flow.{self.calls}"
+        self.calls += 1
         if self.memory is None:
             known = self.shapes.get(name, (0, channels))
             self.shapes[name] = (max(known[0], rows), channels)

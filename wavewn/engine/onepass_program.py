@@ -1,0 +1,279 @@
+"""From a recorded flow to the steps that the native kernel runs (csrc/onepass.hpp).
+
+Every signal gets the buffers that its readers need: of floats where numbers are added or mapped, of
+operands where a convolution reads them (onepass_buffers.py).
+
+A convolution adds, and gives what the next one reads, where it writes: a sum whose first part is a
+convolution that nobody else reads is no step of its own, nor is a rectifier whose output
+convolutions alone read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from wavewn.engine.onepass_buffers import Buffer, Demand, Span, Spot, allocate, heard_rows, strides
+from wavewn.engine.onepass_layers import Layer
+from wavewn.engine.onepass_record import Part, Signal
+from wavewn.nn.padded import UpsamplingConv1d
+from wavewn.state import Entry
+
+LOAD, SAVE, PAD, MAP, CONV, ADD = range(6)  # StepKind in csrc/onepass.hpp
+MAPS = {"copy": 0, "leaky": 1, "divide": 2, "tanh": 3}  # Map
+MODES = {"zeros": 0, "reflect": 1, "replicate": 2}  # PadMode
+FLOATS, OPERANDS, OUTSIDE = range(3)  # Place
+
+
+class Program(NamedTuple):
+    """Steps, [count, 8] int64, and the bytes of the arena that they work in."""
+
+    steps: np.ndarray
+    arena_bytes: int
+
+
+class LayerNumbers(NamedTuple):
+    """Where the kernel has a layer: one that makes a row, and one that makes `rows` at once."""
+
+    one: int
+    many: int
+    rows: int
+
+
+def bits(number: float) -> int:
+    """Give a float32 as a step holds it."""
+    found: int = struct.unpack("<I", struct.pack("<f", number))[0]
+    return found
+
+
+class Writer:
+    """Writes the steps of one record.
+
+    Args:
+        made: Signals in order.
+        output: What goes outside.
+        entries: Of the state.
+        numbers: Of the layers.
+        operand_bytes: Of a number that a convolution reads.
+    """
+
+    def __init__(
+        self,
+        made: Sequence[Signal],
+        output: Part,
+        entries: Mapping[str, Entry],
+        numbers: Mapping[Layer, LayerNumbers],
+        operand_bytes: int,
+    ) -> None:
+        self._output, self._entries, self._numbers = output, entries, numbers
+        self._operand_bytes = operand_bytes
+        self._demands = {signal: Demand() for signal in made}
+        self._floats: dict[Signal, Buffer] = {}
+        self._operands: dict[tuple[Signal, str], Buffer] = {}
+        self._steps: list[tuple[int | Spot, ...]] = []
+        self._ask(made)
+        fused = {s.inputs[0].signal for s in made if self._fuses(s)}
+        for signal in made:
+            if signal not in fused:
+                self._make(signal)
+
+    def program(self) -> Program:
+        """Give every buffer its place, and the steps their numbers."""
+        spots = (value for step in self._steps for value in step if isinstance(value, Spot))
+        arena_bytes = allocate({spot.buffer for spot in spots})
+        table = np.zeros((len(self._steps), 8), dtype=np.int64)
+        for row, step in zip(table, self._steps, strict=True):
+            for i, value in enumerate(step):
+                row[i] = value.address if isinstance(value, Spot) else value
+        return Program(table, arena_bytes)
+
+    def _ask(self, made: Sequence[Signal]) -> None:
+        """Note what is read of each signal."""
+        for signal in made:
+            for part in signal.inputs:
+                demand = self._demands[part.signal]
+                demand.readers.append(signal)
+                if signal.start == signal.end:
+                    continue
+                if signal.kind in ("conv", "up"):
+                    low, high, mode = heard_rows(signal)
+                    demand.operands.setdefault(mode, Span(low, high)).take(low, high)
+                else:
+                    demand.floats = demand.floats or Span(part.start, part.end)
+                    demand.floats.take(part.start, part.end)
+
+    def _fuses(self, signal: Signal) -> bool:
+        """Whether a sum is made where its first part, a convolution, is written."""
+        if signal.kind != "add" or signal.start == signal.end:
+            return False
+        part = signal.inputs[0]
+        conv = part.signal
+        alone = len(self._demands[conv].readers) == 1 and not conv.reads and not conv.saves
+        whole = (part.start, part.end) == (conv.start, conv.end)
+        return conv.kind == "conv" and alone and whole
+
+    def _make(self, signal: Signal) -> None:
+        """Write the steps that make a signal, and those that keep it."""
+        demand = self._demands[signal]
+        rows = signal.end - signal.start
+        if signal is self._output.signal:
+            assert not signal.reads and not signal.saves and not demand.readers, "heard again"
+            if rows:
+                self._map(signal, OUTSIDE, 0)
+            return
+        heard = self._heard(signal)
+        if heard is not None and len(demand.readers) == 1 and not signal.saves:
+            self._fill(signal, -1, heard)
+        elif self._wants_floats(signal):
+            buffer = self._floats[signal] = self._buffer(signal, demand.floats, False)
+            if rows:
+                self._fill(signal, Spot(buffer, signal.start), heard)
+            self._load(signal, buffer)
+        for mode, span in demand.operands.items():
+            done = (signal, mode) in self._operands  # by a convolution
+            if not done:
+                self._operands[signal, mode] = self._buffer(signal, span, True)
+            buffer = self._operands[signal, mode]
+            if rows and not done:
+                self._map(signal, OPERANDS, Spot(buffer, signal.start))
+            begun = self._load(signal, buffer)
+            left, right = begun - buffer.low, buffer.high - signal.end
+            if left or right:
+                sizes = signal.channels, left, signal.end - begun, right
+                self._step(PAD, Spot(buffer, buffer.low), *sizes, MODES[mode])
+        for name, start, end in signal.saves:
+            held = self._floats.get(signal) or next(
+                buffer for (made, _), buffer in self._operands.items() if made is signal
+            )
+            self._keep(SAVE, held, name, start, end, end)
+
+    def _wants_floats(self, signal: Signal) -> bool:
+        """Whether a signal needs a buffer of floats."""
+        demand = self._demands[signal]
+        if signal.kind in ("conv", "up", "add") and signal.end > signal.start:
+            return True  # they write nothing else
+        return demand.floats is not None or bool(signal.saves and not demand.operands)
+
+    def _heard(self, signal: Signal) -> Signal | None:
+        """Find the rectified copy of a signal that its convolution can write along with it."""
+        by_conv = signal.kind == "conv" or self._fuses(signal)
+        for reader in self._demands[signal].readers if by_conv else ():
+            demand, part = self._demands[reader], reader.inputs[0]
+            whole = (part.start, part.end) == (signal.start, signal.end) and part.end > part.start
+            if reader.kind == "leaky" and whole and not demand.floats and len(demand.operands) == 1:
+                return reader
+        return None
+
+    def _fill(self, signal: Signal, to: Spot | int, heard: Signal | None) -> None:
+        """Make the rows of a signal as floats, and of its rectified copy as operands."""
+        if signal.kind == "add" and self._fuses(signal):
+            a, b = signal.inputs
+            self._convolve(a.signal, to, self._spot(b), heard)
+        elif signal.kind == "add":
+            a, b = signal.inputs
+            count = (signal.end - signal.start) * signal.channels
+            self._step(ADD, self._spot(a), self._spot(b), to, count)
+        elif signal.kind in ("conv", "up"):
+            self._convolve(signal, to, -1, heard)
+        else:
+            self._map(signal, FLOATS, to)
+
+    def _convolve(
+        self, signal: Signal, to: Spot | int, added: Spot | int, heard: Signal | None
+    ) -> None:
+        layer = signal.layer
+        assert layer is not None, "no layer"
+        low, _, mode = heard_rows(signal)
+        rows = signal.end - signal.start
+        if isinstance(layer, UpsamplingConv1d):  # a row of the product is `rate` rows
+            assert isinstance(to, Spot), "no buffer for it"
+            first, last = strides(signal)
+            to, rows = Spot(to.buffer, first * layer.rate - layer.crop), last - first
+        copy: Spot | int = -1
+        if heard is not None:
+            ((reading, span),) = self._demands[heard].operands.items()
+            buffer = self._operands[heard, reading] = self._buffer(heard, span, True)
+            copy = Spot(buffer, heard.start)
+        window = Spot(self._operands[signal.inputs[0].signal, mode], low)
+        slope = bits(0.0 if heard is None else heard.number)
+        one, many, together = self._numbers[layer]
+        if rows < together or together == 1:
+            self._step(CONV, one, window, to, added, rows, copy, slope)
+            return
+        begins = {0: rows // together}  # the last ones once more, where they do not fill a vector
+        if rows % together:
+            begins[rows - together] = 1
+        for begin, count in begins.items():
+            spots = [
+                spot.below(begin) if isinstance(spot, Spot) else spot
+                for spot in (window, to, added, copy)
+            ]
+            self._step(CONV, many, *spots[:3], count, spots[3], slope)
+
+    def _map(self, signal: Signal, place: int, to: Spot | int) -> None:
+        """Write the rows of a signal, made number by number, to a place."""
+        source, kind = (signal.inputs[0], signal.kind) if signal.inputs else (None, "input")
+        count = (signal.end - signal.start) * signal.channels
+        if kind in MAPS and source is not None:
+            begin: Spot | int = self._spot(source)
+            how, number, origin = MAPS[kind], signal.number, FLOATS
+        else:
+            how, number = MAPS["copy"], 0.0
+            outside = kind == "input"
+            origin = OUTSIDE if outside else FLOATS
+            begin = 0 if outside else Spot(self._floats[signal], signal.start)
+        self._step(MAP, origin, begin, place, to, count, how, bits(number))
+
+    def _load(self, signal: Signal, buffer: Buffer) -> int:
+        """Fetch what is remembered of a signal; give the number of its first row there."""
+        have = begun = max(buffer.low, 0)
+        reads = sorted(signal.reads, key=lambda read: read[1])
+        if reads:
+            have = begun = max(buffer.low, reads[0][1])
+        elif begun < signal.start:  # rows that only meet weights of zero
+            have = begun = signal.start
+        for name, start, end in reads:
+            end = min(end, signal.start)
+            if start <= have < end:
+                self._keep(LOAD, buffer, name, have, end, end)
+                have = end
+        assert have >= signal.start or not reads, "rows are missing between two entries"
+        return begun
+
+    def _keep(
+        self, kind: int, buffer: Buffer, name: str, start: int, end: int, newest: int
+    ) -> None:
+        """Move rows between a buffer and an entry, whose last row has the number newest - 1."""
+        entry = self._entries[name]
+        assert entry.channels == buffer.channels, "rows of another width"
+        place = entry.offset + (entry.rows - (newest - start)) * entry.channels
+        count = (end - start) * entry.channels
+        self._step(kind, int(buffer.operands), Spot(buffer, start), place, count)
+
+    def _buffer(self, signal: Signal, span: Span | None, operands: bool) -> Buffer:
+        """Make a buffer for the rows that are read, remembered and made."""
+        low, high = signal.start, signal.end
+        if span is not None:
+            low, high = min(low, span.low), max(high, span.high)
+        low = min([low, *(start for _, start, _ in signal.reads)])
+        if isinstance(signal.layer, UpsamplingConv1d) and not operands:
+            first, last = strides(signal)
+            layer = signal.layer
+            low = min(low, first * layer.rate - layer.crop)
+            high = max(high, last * layer.rate - layer.crop)
+        width = self._operand_bytes if operands else 4
+        return Buffer(signal.channels, low, high, operands, width)
+
+    def _spot(self, part: Part) -> Spot:
+        return Spot(self._floats[part.signal], part.start)
+
+    def _step(self, *numbers: int | Spot) -> None:
+        for value in numbers:
+            if isinstance(value, Spot):
+                buffer, now = value.buffer, len(self._steps)
+                buffer.first = now if buffer.first < 0 else buffer.first
+                buffer.last = now
+        self._steps.append(numbers)
