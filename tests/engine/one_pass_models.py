@@ -7,6 +7,7 @@ import torch
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.config import HiFiGANConfig, MelGANConfig, ParallelWaveGANConfig, SpectralConfig
 from wavewn.models.generators import make_generator
+from wavewn.models.levelled import Levelled, Levels
 from wavewn.nn.padded import PaddedConv1d
 
 BANDS, HOP = 6, 20
@@ -25,6 +26,7 @@ ONE_PASS = {
     "spectral": SpectralConfig(
         channels=8, hidden_channels=8, dilations=(1, 2), look_ahead=3, n_fft=40, levellings=1
     ),
+    "hifigan-levelled": HIFIGAN,
 }
 
 
@@ -42,4 +44,6 @@ def make_one_pass(name):
             last = [part for part in model.modules() if isinstance(part, PaddedConv1d)][-1]
             last.bias.sub_(sound.mean()).div_(5 * sound.std())
             last.weight.div_(5 * sound.std())
+    if name.endswith("levelled"):
+        model = Levelled(model, Levels(SPEC, 1))
     return model.eval().requires_grad_(False)

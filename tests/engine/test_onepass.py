@@ -13,6 +13,7 @@ import torch
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.stream import Stream
 from wavewn.errors import EngineError, ShapeError, StateError
+from wavewn.models.levelled import Levelled
 from wavewn.noise import draw_noise
 from wavewn.state import StreamState
 
@@ -99,7 +100,10 @@ def test_audio_comes_no_later_than_the_latency_says(engine):
 
 @pytest.mark.parametrize("changed", [9, 20])
 def test_what_was_given_is_determined_and_what_was_not_is_not(engine, changed):
-    """Frames from `changed` on alter nothing that came before, and the next samples at once."""
+    """Frames from `changed` on alter nothing that came before, and the next samples at once.
+
+    The tails of a levelling's windows let little of it through at first.
+    """
     mel, other = mel_of(1), mel_of(1)
     other[:, :, changed:] += 3.0
     before = engine.due_samples(StreamState.zeros(engine.layout, 1), changed)
@@ -107,8 +111,9 @@ def test_what_was_given_is_determined_and_what_was_not_is_not(engine, changed):
     one, two = play(engine, mel), play(engine, other)
 
     near(one[:, :before], two[:, :before])
-    assert before == changed * HOP - engine.latency_samples
-    assert (one != two)[:, before : before + HOP].any()
+    assert before == max(changed * HOP - engine.latency_samples, 0)
+    hops = 3 if isinstance(engine._model, Levelled) else 1
+    assert (one != two)[:, before : before + hops * HOP].any()
 
 
 @pytest.mark.parametrize("when", [1, 11])
@@ -169,7 +174,7 @@ def test_long_mels_are_heard_in_pieces(engine, monkeypatch):
 
     near(torch.cat(audio, dim=1), whole)
     assert sum(told) == FRAMES
-    assert len(told) >= FRAMES // 3  # so that there have been pieces
+    assert len(told) >= FRAMES // 4  # so that there have been pieces
 
 
 def test_noise_is_a_function_of_seed_and_place(driven):
