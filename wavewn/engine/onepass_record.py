@@ -135,18 +135,22 @@ class Recorder(Flow):
         return cast("Tensor", Part(part.signal, start, x.end, self.made))
 
     def _filtered(
-        self, layer: PaddedConv1d, data: Tensor, left: int, right: int, rows: range
+        self, layer: PaddedConv1d, data: Tensor, left: int, right: int, rows: tuple[int, int]
     ) -> Tensor:
         return self._layer("conv", layer, data, rows)
 
-    def _upsampled(self, layer: UpsamplingConv1d, data: Tensor, begin: int, rows: range) -> Tensor:
+    def _upsampled(
+        self, layer: UpsamplingConv1d, data: Tensor, begin: int, rows: tuple[int, int]
+    ) -> Tensor:
         return self._layer("up", layer, data, rows)
 
     def _layer(
-        self, kind: str, layer: PaddedConv1d | UpsamplingConv1d, data: Tensor, rows: range
+        self,
+        kind: str,
+        layer: PaddedConv1d | UpsamplingConv1d,
+        data: Tensor,
+        rows: tuple[int, int],
     ) -> Tensor:
-        signal = Signal(
-            kind, layer.out_channels, rows.start, rows.stop, (cast("Part", data),), layer
-        )
+        signal = Signal(kind, layer.out_channels, *rows, (cast("Part", data),), layer)
         self.made.append(signal)
-        return cast("Tensor", Part(signal, rows.start, rows.stop, self.made))
+        return cast("Tensor", Part(signal, *rows, self.made))

@@ -118,7 +118,7 @@ class Flow:
         data = self._join(x, kept, layer.left + layer.right)
         if data is not None:
             left, right = max(layer.left - first, 0), max(last + layer.right - x.end, 0)
-            data = self._filtered(layer, data, left, right, range(first, last))
+            data = self._filtered(layer, data, left, right, (first, last))
         return Rows(data, layer.out_channels, first, last, x.ended)
 
     def upsample(self, layer: nn.Module, x: Rows) -> Rows:
@@ -130,7 +130,7 @@ class Flow:
         data = self._join(x, x.start - min(oldest, x.start), layer.reach)
         if data is not None:
             begin = first + layer.crop - min(oldest, x.start) * layer.rate
-            data = self._upsampled(layer, data, begin, range(first, last))
+            data = self._upsampled(layer, data, begin, (first, last))
         return Rows(data, layer.out_channels, first, last, x.ended)
 
     def align(self, *branches: Rows) -> tuple[Rows, ...]:
@@ -242,14 +242,17 @@ class Flow:
         return Rows(total, x.channels, x.start, x.end, x.ended)
 
     def _filtered(
-        self, layer: PaddedConv1d, data: Tensor, left: int, right: int, rows: range
+        self, layer: PaddedConv1d, data: Tensor, left: int, right: int, rows: tuple[int, int]
     ) -> Tensor:
-        """Filter what was joined, with so many rows of padding; give the rows of these numbers."""
-        return layer(data, left, right) if rows else layer.nothing(data)
+        """Filter what was joined, with so many rows of padding; give rows from one to another."""
+        return layer(data, left, right) if rows[1] > rows[0] else layer.nothing(data)
 
-    def _upsampled(self, layer: UpsamplingConv1d, data: Tensor, begin: int, rows: range) -> Tensor:
+    def _upsampled(
+        self, layer: UpsamplingConv1d, data: Tensor, begin: int, rows: tuple[int, int]
+    ) -> Tensor:
         """Upsample what was joined, likewise, from the output `begin` of its first row on."""
-        return layer(data, begin, len(rows)) if rows else layer.nothing(data)
+        count = rows[1] - rows[0]
+        return layer(data, begin, count) if count > 0 else layer.nothing(data)
 
     def _join(self, x: Rows, kept: int, capacity: int) -> Tensor | None:
         """Put the newest `kept` rows remembered before `x`; remember the newest `capacity`."""
