@@ -41,6 +41,11 @@ def host_library(source):
     return ctypes.CDLL(_compile(source, "cuda_host.cpp", "-fPIC", "-shared"))
 
 
+def sizes_library(source):
+    """Likewise, but quickly: to be asked for its sizes, not to be run."""
+    return ctypes.CDLL(_compile(source, "cuda_host.cpp", "-fPIC", "-shared", "-O0"))
+
+
 def host_launcher(source):
     """A `Launcher` that runs the kernel at once, on the CPU."""
     run = host_library(source).wavewn_samples
