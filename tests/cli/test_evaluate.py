@@ -26,6 +26,7 @@ class FakeVocoder:
     speakers = ("anna", "boris")
     config = {"model": {"kind": "fake"}, "provenance": {"steps": 77}, "licence": "none <given>"}
     engine = SimpleNamespace(name="pretence", precision="int4", device="cpu")
+    levellings = 3
 
     def __init__(self, spec=SPEC):
         self.mel_spec = spec

@@ -99,6 +99,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         "models": args.model,
         "engine": args.engine,
         "precision": args.precision,
+        "levellings": [vocoder.levellings for vocoder in vocoders.values()],
         "data": str(args.data),
         "split": args.split,
         "recordings": len(clips),
@@ -163,6 +164,7 @@ def page_settings(
             "kind": vocoder.config["model"]["kind"],
             "parameters": f"{sum(one.numel() for one in vocoder.model.parameters()):,}",
             "speakers": len(vocoder.speakers) or None,
+            "levellings": vocoder.levellings or None,
             **vocoder.config["provenance"],
             "licence": vocoder.config["licence"],
             "ran on": f"engine {vocoder.engine.name}, {vocoder.engine.precision}, "
