@@ -179,7 +179,7 @@ class Spectral(nn.Module):
         x = mel.map(self._normalised)
         cycles = self.pitch.flow(run, x).map(self.pitch.cycles, 1)
         phase = run.accumulate(cycles)
-        spectra = self._spectra(run, x)
+        spectra = self.envelopes(run, x).interleave(self.settings.subframes)
         newest = run.frames(noise, self.settings.n_fft, self.step)
         envelope = mel.map(self._envelope, self.bins).repeat(self.settings.subframes)
         parts = run.align(spectra, envelope, cycles, phase, newest)
@@ -219,11 +219,12 @@ class Spectral(nn.Module):
         with torch.autocast(mel.device.type, enabled=False):
             return self.envelope @ self.levelling.log_magnitudes(mel) - self.envelope_level
 
-    def _spectra(self, run: Flow, mel: Rows) -> Rows:
+    def envelopes(self, run: Flow, mel: Rows) -> Rows:
+        """What the network adds to the envelopes of a frame's sub-frames, one after another."""
         x = run.conv(self.inlet, mel)
         for block in self.blocks:
             x = block.flow(run, x)  # type: ignore[operator]
-        return run.conv(self.outlet, x).interleave(self.settings.subframes)
+        return run.conv(self.outlet, x)
 
     def _synthesize(
         self, spectra: Tensor, envelope: Tensor, cycles: Tensor, phase: Tensor, noise: Tensor

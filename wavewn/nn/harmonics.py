@@ -61,10 +61,14 @@ class PitchNetwork(nn.ModuleList):
 
     def flow(self, run: Flow, mel: Rows) -> Rows:
         """Give F0's logits, [batch, BINS, sub-frames]."""
+        return self.convolved(run, mel).interleave(self.subframes)
+
+    def convolved(self, run: Flow, mel: Rows) -> Rows:
+        """Give the logits of a frame's sub-frames, one after another."""
         x = mel
         for i, layer in enumerate(self):
             x = run.conv(layer, x if i == 0 else x.map(F.relu))
-        return x.interleave(self.subframes)
+        return x
 
     @torch.no_grad()
     def cycles(self, logits: Tensor) -> Tensor:
