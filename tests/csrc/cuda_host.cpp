@@ -1,8 +1,6 @@
 // The device code of csrc/cuda, run by the CPU: a block's threads one after another between two of
 // the calls that join them. See csrc/cuda/block.hpp, whose twin this is.
 
-#include <memory>
-
 #include "cuda_arithmetic.hpp"
 #include "shape.hpp"
 
@@ -72,12 +70,14 @@ void wavewn_samples(Int64 blocks, const wavewn::Word* weights, const float* cons
     const wavewn::Arguments arguments{
         weights, constants, state, clock, gates, upsampled, predictors, noise, forced, audio,
         parameters, broken, batch, samples, temperature, log_scale_min, pre_emphasis};
-    std::unique_ptr<wavewn::Word[]> memory(new wavewn::Word[Shape::shared_bytes / 16]);
+    // Plain new: with <memory> each of the many compilations takes 0.9 s instead of 0.5 s.
+    auto* const memory = new wavewn::Word[Shape::shared_bytes / 16];
     for (Int64 i = 0; i < blocks; ++i) {
-        memset(static_cast<void*>(memory.get()), 0xff, Shape::shared_bytes);  // NaN, as a GPU may
-        wavewn::Block block{reinterpret_cast<char*>(memory.get()), static_cast<int>(i)};
+        memset(static_cast<void*>(memory), 0xff, Shape::shared_bytes);  // NaN, as a GPU may
+        wavewn::Block block{reinterpret_cast<char*>(memory), static_cast<int>(i)};
         wavewn::wavenet_samples<Shape>(block, arguments);
     }
+    delete[] memory;
 }
 
 }
