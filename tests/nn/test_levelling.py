@@ -67,6 +67,27 @@ def test_chunks_equal_the_whole(chunk, grid):
     assert_close(torch.cat(parts, dim=2), whole, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, power=2.0, n_fft=2048, mel_scale="htk")])
+def test_apart_no_frame_knows_what_comes_with_it(spec):
+    """To the last bit, and within rounding of what frames give together."""
+    _, mel = signals()
+    levelling, lone = Levelling(spec), Levelling(spec)
+    lone.apart()
+    frames = 0.1 * torch.randn(18, spec.win_length, 7)
+    stated = mel[:1, :, :7] + torch.randn(18, 1, 1)
+
+    together, lack = lone._mended(frames, stated)
+
+    for row in (slice(0, 1), slice(3, 8), slice(17, 18)):
+        for part in (slice(0, 1), slice(2, 5), slice(6, 7)):
+            alone, own = lone._mended(frames[row, :, part], stated[row, :, part])
+            assert torch.equal(alone, together[row, :, part])
+            assert torch.equal(own, lack[row, part])
+    expected, expected_lack = levelling._mended(frames, stated)
+    assert_close(together, expected, rtol=0, atol=1e-5)
+    assert_close(lack, expected_lack, rtol=0, atol=1e-4)
+
+
 def test_weights_between_bands_sum_to_one_and_are_whole_at_a_centre():
     import librosa
 
