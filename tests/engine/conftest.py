@@ -30,7 +30,7 @@ cuda_host = beside("cuda_host.py")
 one_pass_models = beside("one_pass_models.py")
 ONE_PASS, make_one_pass = one_pass_models["ONE_PASS"], one_pass_models["make_one_pass"]
 
-NATIVELY = [name for name in ONE_PASS if name.startswith(("hifigan", "melgan"))]
+NATIVELY = [name for name in ONE_PASS if not name.startswith("wavegan")]
 
 BANDS = 6
 HOP = 20

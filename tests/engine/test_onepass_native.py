@@ -8,7 +8,7 @@ import torch
 from wavewn.config import HiFiGANConfig
 from wavewn.engine import onepass_native
 from wavewn.engine.onepass import OnePassEngine
-from wavewn.engine.onepass_native import NativeGenerator, instruction_sets, why_not_native
+from wavewn.engine.onepass_native import instruction_sets, run_natively, why_not_native
 from wavewn.engine.stream import Stream
 from wavewn.errors import EngineError, ShapeError
 from wavewn.models.hifigan import HiFiGAN
@@ -117,7 +117,7 @@ def test_threads_share_convolutions_and_change_nothing(wide):
 def test_chunks_of_one_size_share_a_program_and_not_too_many_are_kept(one_pass, monkeypatch):
     model, mel = one_pass("hifigan"), mel_of(1)
     engine = OnePassEngine(model, native="auto")
-    programs = engine._model._programs
+    programs = engine._model._native._programs
     stream = Stream(engine)
     for frame in mel.split(1, dim=2):
         stream.push(frame)
@@ -137,7 +137,7 @@ def test_numbers_of_rows_go_through_as_through_the_generator(one_pass):
     rows = Rows(None, BANDS, 3, 9, False)
 
     own, its = Flow(), Flow()
-    found = NativeGenerator(model, "float32").flow(own, rows)
+    found = run_natively(model, "float32").flow(own, rows)
 
     assert found == model.flow(its, rows)
     assert own.shapes == its.shapes
@@ -151,9 +151,9 @@ def test_an_utterance_too_short_to_reflect_is_named(one_pass):
 
 
 def test_what_it_cannot_run_is_refused_with_the_reason(one_pass, odd):
-    assert "HiFi-GAN and MelGAN alone" in why_not_native(one_pass("wavegan"), "float32")
+    assert "HiFi-GAN, MelGAN and spectral alone" in why_not_native(one_pass("wavegan"), "float32")
     with pytest.raises(EngineError, match="natively: of one-pass models it runs HiFi-GAN"):
-        OnePassEngine(one_pass("spectral"), native="auto")
+        OnePassEngine(one_pass("wavegan"), native="auto")
     with pytest.raises(EngineError, match="avx1024: it has no kernel of float32"):
         OnePassEngine(odd, native="avx1024")
     narrow = HiFiGAN(HiFiGANConfig(4, (5, 4), (10, 8), "2", (3,), ((1,),)), 5)

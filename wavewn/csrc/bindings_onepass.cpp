@@ -26,7 +26,8 @@ namespace {
 
 template <class T, int Axes>
 using Array = nb::ndarray<T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
-using Given = std::tuple<Array<const float, 3>, Array<const float, 1>, std::int64_t, std::int64_t>;
+using Given =
+    std::tuple<Array<const float, 3>, Array<const float, 1>, std::int64_t, std::int64_t, bool>;
 
 const OnePassKernels& kernels_of(const std::string& set) {
     for (const OnePassSet& one : onepass_sets)
@@ -71,14 +72,14 @@ class PackedLayers {
 
     static std::vector<PlainConvolution> borrowed(const std::vector<Given>& layers) {
         std::vector<PlainConvolution> plain;
-        for (const auto& [weights, bias, dilation, stride] : layers) {
+        for (const auto& [weights, bias, dilation, stride, precise] : layers) {
             const auto axis = [&weights = weights](std::size_t i) {
                 return static_cast<std::int64_t>(weights.shape(i));
             };
             if (bias.shape(0) != weights.shape(2) || dilation < 1 || stride < 1)
                 throw std::invalid_argument("weights and bias of a layer do not go together");
             plain.push_back({weights.data(), bias.data(), axis(0), axis(1), axis(2), dilation,
-                             stride});
+                             stride, precise});
         }
         return plain;
     }

@@ -31,8 +31,15 @@ std::size_t whole_vectors(std::int64_t outputs) {
     return static_cast<std::size_t>((outputs + VECTOR - 1) / VECTOR * VECTOR);
 }
 
-// Panel after panel; see OnePassLayer. Returns where the next layer begins.
-char* pack(const PlainConvolution& plain, int panel, bool bfloat16, char* to) {
+// As they are; see OnePassLayer.
+void pack_precise(const PlainConvolution& plain, char* to) {
+    auto* const weights = reinterpret_cast<double*>(to);
+    for (std::int64_t i = 0; i < plain.taps * plain.inputs * plain.outputs; ++i)
+        weights[i] = plain.weights[i];
+}
+
+// Panel after panel; see OnePassLayer.
+void pack(const PlainConvolution& plain, int panel, bool bfloat16, char* to) {
     const std::int64_t group = bfloat16 ? 2 : 1;
     for (std::int64_t first = 0; first < plain.outputs;) {
         const std::int64_t vectors = plain.outputs - first > VECTOR ? panel : 1;
@@ -55,7 +62,6 @@ char* pack(const PlainConvolution& plain, int panel, bool bfloat16, char* to) {
                     }
         first += VECTOR * vectors;
     }
-    return to;
 }
 
 }  // namespace
@@ -75,11 +81,15 @@ OnePassNetwork::OnePassNetwork(const OnePassKernels& kernels, bool bfloat16,
         const auto panel = static_cast<std::int64_t>(VECTOR * kernels.panel);
         const auto outputs = static_cast<std::size_t>((plain.outputs + panel - 1) / panel * panel);
         const auto depth = static_cast<std::size_t>(plain.taps * plain.inputs);
+        if (plain.is_precise)
+            return rounded_up(static_cast<std::size_t>(plain.outputs) * depth * sizeof(double));
         return rounded_up(outputs * depth * static_cast<std::size_t>(operand_bytes()));
     };
     std::size_t bytes = 0;
     for (const PlainConvolution& plain : layers) {
-        if (bfloat16 && plain.inputs % 2)
+        if (plain.is_precise && (plain.outputs > PRECISE_OUTPUTS || plain.stride != 1))
+            throw std::invalid_argument("a precise layer is too wide, or makes several rows at once");
+        if (bfloat16 && plain.inputs % 2 && !plain.is_precise)
             throw std::invalid_argument("bfloat16 meets inputs in pairs, and a layer has an odd one");
         bytes += weight_bytes(plain) + rounded_up(whole_vectors(plain.outputs) * sizeof(float));
     }
@@ -88,8 +98,11 @@ OnePassNetwork::OnePassNetwork(const OnePassKernels& kernels, bool bfloat16,
     std::memset(to, 0, bytes);
     for (const PlainConvolution& plain : layers) {
         OnePassLayer layer{plain.inputs, plain.outputs, plain.taps, plain.dilation, plain.stride, to,
-                           nullptr};
-        pack(plain, kernels.panel, bfloat16, to);
+                           nullptr, plain.is_precise};
+        if (plain.is_precise)
+            pack_precise(plain, to);
+        else
+            pack(plain, kernels.panel, bfloat16, to);
         to += weight_bytes(plain);
         auto* const bias = reinterpret_cast<float*>(to);
         std::memcpy(bias, plain.bias, static_cast<std::size_t>(plain.outputs) * sizeof(float));
@@ -144,7 +157,8 @@ void OnePassProgram::check(const Step& step) const {
         case StepKind::pad: {
             const PadStep& s = step.pad;
             expect(s.left >= 0 && s.right >= 0 && s.rows >= 0 && s.channels > 0, "pads nothing");
-            check_buffer(s.buffer, (s.left + s.rows + s.right) * s.channels * operand);
+            const std::int64_t size = s.is_operand ? operand : 4;
+            check_buffer(s.buffer, (s.left + s.rows + s.right) * s.channels * size);
             const std::int64_t longest = s.left > s.right ? s.left : s.right;
             if (s.mode == PadMode::reflect) expect(s.rows > longest, "reflects too much");
             return expect(s.mode == PadMode::zeros || s.rows > 0, "repeats no row");
@@ -168,11 +182,20 @@ void OnePassProgram::check(const Step& step) const {
             const OnePassLayer& layer = network_.layers()[static_cast<std::size_t>(s.layer)];
             const std::int64_t heard =
                 (s.rows - 1) * layer.stride + 1 + (layer.taps - 1) * layer.dilation;
-            check_buffer(s.from, heard * layer.inputs * operand);
+            check_buffer(s.from, heard * layer.inputs * (layer.is_precise ? 4 : operand));
+            const bool adds = s.to < 0 || s.added >= 0 || s.heard >= 0;
+            expect(!layer.is_precise || !adds, "adds to a precise layer");
             if (s.to >= 0) check_buffer(s.to, s.rows * layer.outputs * 4);
             if (s.heard >= 0) check_buffer(s.heard, s.rows * layer.outputs * operand);
             if (s.added >= 0) check_buffer(s.added, s.rows * layer.outputs * 4);
             return;
+        }
+        case StepKind::gate: {
+            const GateStep& s = step.gate;
+            expect(s.rows >= 0 && s.channels > 0, "gates nothing");
+            const bool narrow = static_cast<Place>(s.to_place) == Place::operands;
+            check_buffer(s.from, s.rows * s.channels * 8);
+            return check_buffer(s.to, s.rows * s.channels * (narrow ? operand : 4));
         }
         case StepKind::add: {
             const AddStep& s = step.add;

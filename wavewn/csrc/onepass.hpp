@@ -16,6 +16,8 @@
 // is one of `rate` times as many outputs, whose rows are then those of `rate` rows. So is one of few
 // outputs: as many rows as fill a vector are made at once, from all rows that they see together.
 //
+// A precise convolution (nn/padded.py) reads floats and sums in doubles, in every precision.
+//
 //     onepass_kernel.hpp  the steps, compiled once for each instruction set (onepass_SET.cpp)
 //     onepass.cpp         packs weights, and checks a list of steps before it ever runs
 //
@@ -31,8 +33,9 @@
 namespace wavewn {
 
 constexpr int STEP_NUMBERS = 8;
+constexpr int PRECISE_OUTPUTS = 1024;  // that a precise layer has at most
 
-enum class StepKind : std::int64_t { load, save, pad, map, conv, add };
+enum class StepKind : std::int64_t { load, save, pad, map, conv, add, gate };
 enum class Map : std::int64_t { copy, leaky, divide, tanh };
 enum class PadMode : std::int64_t { zeros, reflect, replicate };
 
@@ -47,6 +50,7 @@ struct OnePassLayer {
     std::int64_t stride;  // input rows from one row of outputs to the next
     const void* weights;
     const float* bias;  // [outputs, padded to vectors]
+    bool is_precise;    // reads floats and sums in doubles: weights are [taps][inputs][outputs] of them
 };
 
 // What a step means, by its kind. Offsets in the arena are in bytes, in the state in floats; counts
@@ -57,8 +61,8 @@ struct LoadStep {  // from the state into a buffer
 struct SaveStep {  // back
     std::int64_t kind, is_operand, buffer, state, count;
 };
-struct PadStep {  // rows before and after those that are there, of operands
-    std::int64_t kind, buffer, channels, left, rows, right;
+struct PadStep {  // rows before and after those that are there
+    std::int64_t kind, is_operand, buffer, channels, left, rows, right;
     PadMode mode;
 };
 struct MapStep {  // to = map(from); outside is the mel to read, and the audio to write
@@ -73,6 +77,9 @@ struct ConvStep {  // to = layer(operands) [+ added], rows of floats; heard = le
 struct AddStep {  // to = a + b
     std::int64_t kind, a, b, to, count;
 };
+struct GateStep {  // to = tanh(first half of a row's channels) * sigmoid(second half)
+    std::int64_t kind, from, to_place, to, rows, channels;  // channels: of a row of `to`
+};
 
 union Step {
     std::int64_t numbers[STEP_NUMBERS];
@@ -83,6 +90,7 @@ union Step {
     MapStep map;
     ConvStep conv;
     AddStep add;
+    GateStep gate;
 };
 static_assert(sizeof(Step) == sizeof(std::int64_t) * STEP_NUMBERS, "steps are rows of numbers");
 

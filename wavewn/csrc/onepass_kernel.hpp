@@ -238,9 +238,32 @@ void convolve_share(void* argument, int index) {
                      rows * (index + 1) / threads);
 }
 
+// Products of two float32 are exact in double. Outputs stay in the first cache, a row after another.
+inline void convolve_precisely(const OnePassRun& run, const ConvStep& step) {
+    const OnePassLayer& layer = run.layers[step.layer];
+    const auto* from = place<const float>(run.arena, step.from);
+    auto* to = place<float>(run.arena, step.to);
+    double sums[PRECISE_OUTPUTS];
+    for (std::int64_t row = 0; row < step.rows; ++row) {
+        const auto* w = static_cast<const double*>(layer.weights);
+        for (std::int64_t n = 0; n < layer.outputs; ++n) sums[n] = 0;
+        for (std::int64_t tap = 0; tap < layer.taps; ++tap)
+            for (std::int64_t i = 0; i < layer.inputs; ++i) {
+                const double x = from[tap * layer.dilation * layer.inputs + i];
+                for (std::int64_t n = 0; n < layer.outputs; ++n) sums[n] += x * w[n];
+                w += layer.outputs;
+            }
+        for (std::int64_t n = 0; n < layer.outputs; ++n)
+            to[n] = static_cast<float>(sums[n] + layer.bias[n]);
+        from += layer.inputs;
+        to += layer.outputs;
+    }
+}
+
 template <class P>
 void convolve(const OnePassRun& run, const ConvStep& step) {
     const OnePassLayer& layer = run.layers[step.layer];
+    if (layer.is_precise) return convolve_precisely(run, step);
     const std::int64_t products = step.rows * layer.taps * layer.inputs * layer.outputs;
     if (run.sharing->threads == 1 || products < WORTH_SHARING)
         return convolve_rows<P>(run, step, 0, step.rows);
@@ -329,9 +352,8 @@ void save_rows(const OnePassRun& run, const SaveStep& s) {
     for (; i < s.count; ++i) to[i] = P::wide(operands[i]);
 }
 
-template <class P>
-void pad_rows(const OnePassRun& run, const PadStep& s) {
-    auto* const rows = reinterpret_cast<typename P::Operand*>(run.arena + s.buffer);
+template <class T>
+INLINE void pad_with(T* rows, const PadStep& s) {
     const std::size_t size = sizeof(*rows) * static_cast<std::size_t>(s.channels);
     const std::int64_t first = s.left, last = s.left + s.rows - 1;
     for (std::int64_t n = 0; n < s.left + s.right; ++n) {
@@ -345,6 +367,39 @@ void pad_rows(const OnePassRun& run, const PadStep& s) {
         if (s.mode == PadMode::reflect) from = 2 * from - to;
         std::memcpy(rows + to * s.channels, rows + from * s.channels, size);
     }
+}
+
+template <class P>
+void pad_rows(const OnePassRun& run, const PadStep& s) {
+    if (s.is_operand)
+        pad_with(place<typename P::Operand>(run.arena, s.buffer), s);
+    else
+        pad_with(place<float>(run.arena, s.buffer), s);
+}
+
+// tanh(f) sigmoid(g) = (1 - a) / ((1 + a) (1 + b)), a = e^-2f, b = e^-g
+INLINE Floats gated(const Floats& f, const Floats& g) {
+    const Floats one = all(1.0f);
+    const Floats a = exp2(clamp(f * all(-2.885390081777927f), -40.0f, 40.0f));
+    const Floats b = exp2(clamp(g * all(-1.4426950408889634f), -40.0f, 40.0f));
+    return (one - a) / ((one + a) * (one + b));
+}
+
+template <class P>
+void gate(const OnePassRun& run, const GateStep& s) {
+    const auto* from = place<const float>(run.arena, s.from);
+    const bool narrow = s.to_place == static_cast<std::int64_t>(Place::operands);
+    auto* floats = place<float>(run.arena, s.to);
+    auto* operands = place<typename P::Operand>(run.arena, s.to);
+    for (std::int64_t row = 0; row < s.rows; ++row, from += 2 * s.channels)
+        for (std::int64_t i = 0; i < s.channels; i += 16) {
+            const auto count = static_cast<int>(s.channels - i < 16 ? s.channels - i : 16);
+            const Floats z = gated(load(from + i), load(from + s.channels + i));
+            if (narrow)
+                write_part<P>(operands + row * s.channels + i, z, count);
+            else
+                store_part(floats + row * s.channels + i, z, count);
+        }
 }
 
 inline void add_all(const OnePassRun& run, const AddStep& s) {
@@ -365,6 +420,7 @@ void run_steps(const OnePassRun& run) {
             case StepKind::map: map<P>(run, step.map); break;
             case StepKind::conv: convolve<P>(run, step.conv); break;
             case StepKind::add: add_all(run, step.add); break;
+            case StepKind::gate: gate<P>(run, step.gate); break;
         }
     }
 }

@@ -18,6 +18,7 @@ struct PlainConvolution {
     const float* weights;  // [taps, inputs, outputs], oldest tap first
     const float* bias;     // [outputs]
     std::int64_t taps, inputs, outputs, dilation, stride;
+    bool is_precise;
 };
 
 // The sets that one-pass models have kernels for, best first.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from wavewn.engine.onepass_layers import stretches
 from wavewn.engine.onepass_record import Signal
-from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
+from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 
 ALIGNMENT = 64  # bytes
 SLACK = 64  # bytes behind each buffer, which whole vectors may touch
@@ -56,6 +56,18 @@ class Spot(NamedTuple):
         return Spot(self.buffer, self.row + rows)
 
 
+class Window(NamedTuple):
+    """How a layer reads rows.
+
+    Attributes:
+        mode: What lies beyond the utterance.
+        exact: Whether it reads floats, as precise layers do; else operands.
+    """
+
+    mode: str
+    exact: bool
+
+
 @dataclass
 class Span:
     """Rows that are read of a signal; empty at first."""
@@ -73,18 +85,19 @@ class Demand:
     """What the readers of a signal need."""
 
     floats: Span | None = None
-    operands: dict[str, Span] = field(default_factory=dict)  # by padding mode
+    windows: dict[Window, Span] = field(default_factory=dict)
     readers: list[Signal] = field(default_factory=list)
 
 
-def heard_rows(signal: Signal) -> tuple[int, int, str]:
-    """Rows of its input that a layer's output sees, padding included, and how it pads."""
+def heard_rows(signal: Signal) -> tuple[int, int, Window]:
+    """Rows of its input that a layer's output sees, padding included, and how it reads them."""
     layer = signal.layer
     if isinstance(layer, UpsamplingConv1d):
         first, last = strides(signal)
-        return first - stretches(layer) + 1, last, "zeros"
+        return first - stretches(layer) + 1, last, Window("zeros", False)
     assert isinstance(layer, PaddedConv1d), "another kind of layer"
-    return signal.start - layer.left, signal.end + layer.right, layer.padding_mode_name
+    window = Window(layer.padding_mode_name, isinstance(layer, PreciseConv1d))
+    return signal.start - layer.left, signal.end + layer.right, window
 
 
 def strides(signal: Signal) -> tuple[int, int]:

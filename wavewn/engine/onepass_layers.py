@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
+from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 
 VECTOR = 16  # outputs that the kernel makes at once
 Layer = PaddedConv1d | UpsamplingConv1d
@@ -27,12 +27,14 @@ class Plain(NamedTuple):
         bias: [outputs] float32.
         dilation: Input rows between two taps.
         stride: Input rows between two rows of outputs.
+        precise: Whether it reads floats and sums in doubles (`PreciseConv1d`).
     """
 
     weights: Tensor
     bias: Tensor
     dilation: int
     stride: int
+    precise: bool = False
 
 
 def stretches(layer: UpsamplingConv1d) -> int:
@@ -42,7 +44,7 @@ def stretches(layer: UpsamplingConv1d) -> int:
 
 def merged_rows(layer: Layer) -> int:
     """Rows that `merged` makes at once; 1 where it would gain nothing."""
-    if isinstance(layer, UpsamplingConv1d) or layer.dilation[0] != 1:
+    if isinstance(layer, UpsamplingConv1d | PreciseConv1d) or layer.dilation[0] != 1:
         return 1
     return max(VECTOR // layer.out_channels, 1)
 
@@ -53,7 +55,8 @@ def plain(layer: Layer) -> Plain:
     if layer.bias is not None:
         bias = layer.bias.detach().float()
     if isinstance(layer, PaddedConv1d):
-        return Plain(weight.permute(2, 1, 0).contiguous(), bias, layer.dilation[0], 1)
+        precise = isinstance(layer, PreciseConv1d)
+        return Plain(weight.permute(2, 1, 0).contiguous(), bias, layer.dilation[0], 1, precise)
     count = stretches(layer)
     whole = F.pad(weight, (0, count * layer.rate - layer.taps)).unflatten(2, (count, layer.rate))
     taps = whole.flip(2).permute(2, 0, 3, 1).flatten(2)  # from [inputs, outputs, stretch, rate]

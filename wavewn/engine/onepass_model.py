@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from wavewn.engine.onepass_native import NativeGenerator
+from wavewn.engine.onepass_native import run_natively
 from wavewn.engine.weights import check_plain
 from wavewn.models.generators import Generator
 from wavewn.models.levelled import Levelled
@@ -59,9 +59,9 @@ def natively(model: Generator, precision: str, instruction_set: str, threads: in
         EngineError: It cannot run it here.
     """
     if not isinstance(model, Levelled):
-        return NativeGenerator(model, precision, instruction_set, threads)
+        return run_natively(model, precision, instruction_set, threads)
     inner = cast("Generator", model.generator)
-    model.generator = NativeGenerator(inner, precision, instruction_set, threads)
+    model.generator = cast("nn.Module", run_natively(inner, precision, instruction_set, threads))
     return model
 
 

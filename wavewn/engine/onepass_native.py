@@ -1,11 +1,11 @@
-"""Generators made of convolutions, run by the native kernel: HiFi-GAN and MelGAN on a CPU.
+"""Flows of convolutions, run by the native kernel on a CPU: HiFi-GAN, MelGAN, stacks of Spectral.
 
-A `NativeGenerator` stands where its generator stood and gives the same rows. The first chunk of a
+A `NativeFlow` stands where a function of rows stood and gives the same rows. The first chunk of a
 size is recorded (onepass_record.py) and becomes a program (onepass_program.py); chunks like it then
 run without torch. What a stream remembers is what the flow in torch remembers, entry by entry.
 
 Sums are float32 in both precisions; with bfloat16 only what the convolutions read is rounded, so
-less of it than in torch, where their results are rounded, too. Audio depends neither on the chunks
+less of it than in torch, where their results are rounded, too. Rows depend neither on the chunks
 nor on the batch, to the last bit.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,12 +28,15 @@ from wavewn.errors import EngineError
 from wavewn.models.generators import Generator
 from wavewn.models.hifigan import HiFiGAN
 from wavewn.models.melgan import MelGAN
+from wavewn.models.spectral import Spectral
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.latency import measure
-from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
+from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 
-KINDS = (HiFiGAN, MelGAN)
+KINDS = (HiFiGAN, MelGAN, Spectral)
 MOST_PROGRAMS = 64  # a caller that pushes chunks of all sizes shall not fill the memory
+
+Layer = PaddedConv1d | UpsamplingConv1d
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,15 @@ class Chunk:
     """What a program is for.
 
     Attributes:
-        start: Number of the first frame; that of the first steady one where it lies behind.
-        frames: Mel frames.
+        start: Number of the first row; that of the first steady one where it lies behind.
+        rows: That are heard.
         ended: Whether the utterance ends with them.
         calls: Entries of the state that the flow around it has named before.
         state: Numbers of a row of the state.
     """
 
     start: int
-    frames: int
+    rows: int
     ended: bool
     calls: int
     state: int
@@ -59,8 +63,9 @@ class Compiled:
     """A program of the extension, and what it gives."""
 
     run: Any
-    shift: int  # first sample, less what the frames before would give
-    samples: int
+    shift: int  # first row given, less what the rows before would give
+    rows: int
+    channels: int
     calls: int
 
 
@@ -78,9 +83,9 @@ def why_not_native(model: nn.Module, precision: str) -> str:
     if reason := available():
         return reason
     if type(model) not in KINDS:
-        return "of one-pass models it runs HiFi-GAN and MelGAN alone"
-    layers = [one for one in model.modules() if isinstance(one, PaddedConv1d | UpsamplingConv1d)]
-    if precision == "bfloat16" and any(one.in_channels % 2 for one in layers):
+        return "of one-pass models it runs HiFi-GAN, MelGAN and spectral alone"
+    odd = any(one.in_channels % 2 for one in layers_of(model) if not isinstance(one, PreciseConv1d))
+    if precision == "bfloat16" and odd:
         return "a layer has an odd number of channels, and bfloat16 takes them in pairs"
     sets = instruction_sets(precision)
     if any(not why for why in sets.values()):
@@ -88,40 +93,71 @@ def why_not_native(model: nn.Module, precision: str) -> str:
     return "; ".join(sets.values())
 
 
-class NativeGenerator(nn.Module):
-    """Runs one generator; see the module.
+def layers_of(*modules: nn.Module) -> list[Layer]:
+    """List the convolutions of modules."""
+    return [
+        one
+        for module in modules
+        for one in module.modules()
+        if isinstance(one, PaddedConv1d | UpsamplingConv1d)
+    ]
 
-    Args:
-        model: Plain, in float32, on the CPU. Its flow is kept, its weights are copied.
+
+@dataclass(frozen=True)
+class Kernel:
+    """What runs a flow.
+
+    Attributes:
         precision: "float32" or "bfloat16".
-        instruction_set: One of `instruction_sets`; "auto" takes the best that can run.
+        instruction_set: One of `instruction_sets`.
         threads: That share a convolution.
-
-    Raises:
-        EngineError: It cannot run here.
     """
 
-    def __init__(
-        self, model: Generator, precision: str, instruction_set: str = "auto", threads: int = 1
-    ) -> None:
-        super().__init__()
-        if reason := why_not_native(cast("nn.Module", model), precision):
-            raise EngineError(f"this model cannot run natively: {reason}")
-        from wavewn import _native
+    precision: str
+    instruction_set: str
+    threads: int = 1
 
+    @staticmethod
+    def of(model: nn.Module, precision: str, instruction_set: str, threads: int) -> Kernel:
+        """Check that a model can run so; "auto" takes the best set that can run.
+
+        Raises:
+            EngineError: It cannot.
+        """
+        if reason := why_not_native(model, precision):
+            raise EngineError(f"this model cannot run natively: {reason}")
         sets = instruction_sets(precision)
         if instruction_set == "auto":
             instruction_set = next(name for name, why in sets.items() if not why)
         if why := sets.get(instruction_set, f"it has no kernel of {precision}"):
             raise EngineError(f"instruction set {instruction_set}: {why}")
-        self.settings, self.n_mels, self.hop_length = model.settings, model.n_mels, model.hop_length
-        self.noise_channels = model.noise_channels
-        self.instruction_set = instruction_set
-        self._inner = cast("nn.Module", model)
-        layers = [
-            one for one in model.modules() if isinstance(one, PaddedConv1d | UpsamplingConv1d)
-        ]
-        self._numbers: dict[PaddedConv1d | UpsamplingConv1d, LayerNumbers] = {}
+        return Kernel(precision, instruction_set, threads)
+
+
+class NativeFlow:
+    """Runs one function of rows; see the module.
+
+    Args:
+        function: Of (flow, rows): convolutions and what `Recorder` knows beside them. It is kept.
+        layers: That it runs, plain and in float32, on the CPU. Their weights are copied.
+        channels: Of the rows that it hears.
+        rate: Rows that it gives for each.
+        kernel: Runs it.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Flow, Rows], Rows],
+        layers: list[Layer],
+        channels: int,
+        rate: int,
+        kernel: Kernel,
+    ) -> None:
+        from wavewn import _native
+
+        self.kernel = kernel
+        self._function, self._channels, self._rate = function, channels, rate
+        self._numbers: dict[Layer, LayerNumbers] = {}
         packed: list[Plain] = []
         for layer in layers:
             one = many = len(packed)
@@ -130,30 +166,29 @@ class NativeGenerator(nn.Module):
                 many = len(packed)
                 packed.append(merged(layer))
             self._numbers[layer] = LayerNumbers(one, many, rows)
-        self._bytes = 2 if precision == "bfloat16" else 4
-        arrays = [(w.numpy(), bias.numpy(), dilation, step) for w, bias, dilation, step in packed]
-        self._network = _native.OnePassNetwork(instruction_set, self._bytes == 2, threads, arrays)
-        self._steady = measure(self._count, model.n_mels, model.hop_length).steady
+        self._bytes = 2 if kernel.precision == "bfloat16" else 4
+        arrays = [(one.weights.numpy(), one.bias.numpy(), *one[2:]) for one in packed]
+        self._network = _native.OnePassNetwork(
+            kernel.instruction_set, self._bytes == 2, kernel.threads, arrays
+        )
+        self._steady = measure(lambda run, x, _: function(run, x), channels, rate).steady
         self._programs: OrderedDict[Chunk, Compiled] = OrderedDict()
         self._lock = threading.Lock()
 
-    def flow(self, run: Flow, mel: Rows, noise: Rows | None = None) -> Rows:
-        """Turn mel frames into one channel of audio; in numbers of rows as the generator does."""
-        if mel.data is None or not isinstance(run.memory, Memory):
-            rows: Rows = self._inner.flow(run, mel, noise)  # type: ignore[operator]
-            return rows
-        memory = run.memory
-        frames = mel.end - mel.start
-        start = min(mel.start, self._steady)
-        chunk = Chunk(start, frames, mel.ended, run.calls, memory.buffer.shape[1])
-        program = self._program(chunk, memory)
+    def __call__(self, run: Flow, x: Rows) -> Rows:
+        """Give what the function gives; numbers of rows alone go through itself."""
+        if x.data is None or not isinstance(run.memory, Memory):
+            return self._function(run, x)
+        buffer = run.memory.buffer
+        start, rows = min(x.start, self._steady), x.end - x.start
+        program = self._program(Chunk(start, rows, x.ended, run.calls, buffer.shape[1]), run.memory)
         run.calls = program.calls
-        first = mel.start * self.hop_length + program.shift
-        batch = mel.data.shape[0]
-        audio = torch.empty(batch, program.samples)
-        heard = mel.data.float().transpose(1, 2).reshape(batch, -1).contiguous()
-        program.run.run(memory.buffer.numpy(), heard.numpy(), audio.numpy())
-        return Rows(audio[:, None], 1, first, first + program.samples, mel.ended)
+        batch, first = len(x.data), x.start * self._rate + program.shift
+        given = torch.empty(batch, program.rows, program.channels)
+        heard = x.data.float().transpose(1, 2).reshape(batch, -1).contiguous()
+        program.run.run(buffer.numpy(), heard.numpy(), given.view(batch, -1).numpy())
+        last = first + program.rows
+        return Rows(given.transpose(1, 2), program.channels, first, last, x.ended)
 
     def _program(self, chunk: Chunk, memory: Memory) -> Compiled:
         with self._lock:
@@ -171,18 +206,59 @@ class NativeGenerator(nn.Module):
 
         entries = memory.entries
         recorder = Recorder({name: one.rows for name, one in entries.items()}, chunk.calls)
-        end = chunk.start + chunk.frames
-        mel = recorder.input(self.n_mels, chunk.start, end, chunk.ended)
-        audio: Rows = self._inner.flow(recorder, mel, None)  # type: ignore[operator]
-        part = cast("Part", audio.data)
-        writer = Writer(recorder.made, part, entries, self._numbers, self._bytes)
+        end = chunk.start + chunk.rows
+        y = self._function(recorder, recorder.input(self._channels, chunk.start, end, chunk.ended))
+        writer = Writer(recorder.made, cast("Part", y.data), entries, self._numbers, self._bytes)
         steps, arena_bytes = writer.program()
-        samples = audio.end - audio.start
-        sizes = arena_bytes, chunk.state, chunk.frames * self.n_mels, samples
+        rows = y.end - y.start
+        sizes = arena_bytes, chunk.state, chunk.rows * self._channels, rows * y.channels
         run = _native.OnePassProgram(self._network, steps, *sizes)
-        shift = audio.start - chunk.start * self.hop_length
-        return Compiled(run, shift, samples, recorder.calls)
+        shift = y.start - chunk.start * self._rate
+        return Compiled(run, shift, rows, y.channels, recorder.calls)
 
-    def _count(self, flow: Flow, mel: Rows, noise: Rows) -> Rows:
-        rows: Rows = self._inner.flow(flow, mel, None)  # type: ignore[operator]
-        return rows
+
+class NativeGenerator(nn.Module):
+    """A generator whose whole flow runs natively.
+
+    Args:
+        model: Plain, in float32, on the CPU.
+        kernel: Runs it.
+    """
+
+    def __init__(self, model: Generator, kernel: Kernel) -> None:
+        super().__init__()
+        self.settings, self.n_mels, self.hop_length = model.settings, model.n_mels, model.hop_length
+        self.noise_channels = model.noise_channels
+        layers = layers_of(cast("nn.Module", model))
+        self._native = NativeFlow(
+            lambda run, mel: model.flow(run, mel, None),
+            layers,
+            self.n_mels,
+            self.hop_length,
+            kernel,
+        )
+
+    def flow(self, run: Flow, mel: Rows, noise: Rows | None = None) -> Rows:
+        """See `Generator.flow`."""
+        return self._native(run, mel)
+
+
+def run_natively(
+    model: Generator, precision: str, instruction_set: str = "auto", threads: int = 1
+) -> Generator:
+    """Let the kernel run what it can of a generator, in place, and give what takes its place.
+
+    Raises:
+        EngineError: It cannot run here.
+    """
+    module = cast("nn.Module", model)
+    kernel = Kernel.of(module, precision, instruction_set, threads)
+    if not isinstance(model, Spectral):
+        return NativeGenerator(model, kernel)
+    parts = {
+        "envelopes": (model, layers_of(model.inlet, *model.blocks, model.outlet)),
+        "convolved": (model.pitch, layers_of(model.pitch)),
+    }
+    for name, (owner, layers) in parts.items():
+        setattr(owner, name, NativeFlow(getattr(owner, name), layers, model.n_mels, 1, kernel))
+    return model

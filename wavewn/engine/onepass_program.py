@@ -3,9 +3,8 @@
 Every signal gets the buffers that its readers need: of floats where numbers are added or mapped, of
 operands where a convolution reads them (onepass_buffers.py).
 
-A convolution adds, and gives what the next one reads, where it writes: a sum whose first part is a
-convolution that nobody else reads is no step of its own, nor is a rectifier whose output
-convolutions alone read.
+A convolution adds, and gives what the next one reads, where it writes: a sum with a convolution
+that nobody else reads is no step of its own, nor is a rectifier that convolutions alone read.
 """
 
 from __future__ import annotations
@@ -16,13 +15,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wavewn.engine.onepass_buffers import Buffer, Demand, Span, Spot, allocate, heard_rows, strides
+from wavewn.engine.onepass_buffers import (
+    Buffer,
+    Demand,
+    Span,
+    Spot,
+    Window,
+    allocate,
+    heard_rows,
+    strides,
+)
 from wavewn.engine.onepass_layers import Layer
 from wavewn.engine.onepass_record import Part, Signal
 from wavewn.nn.padded import UpsamplingConv1d
 from wavewn.state import Entry
 
-LOAD, SAVE, PAD, MAP, CONV, ADD = range(6)  # StepKind in csrc/onepass.hpp
+LOAD, SAVE, PAD, MAP, CONV, ADD, GATE = range(7)  # StepKind in csrc/onepass.hpp
 MAPS = {"copy": 0, "leaky": 1, "divide": 2, "tanh": 3}  # Map
 MODES = {"zeros": 0, "reflect": 1, "replicate": 2}  # PadMode
 FLOATS, OPERANDS, OUTSIDE = range(3)  # Place
@@ -72,10 +80,10 @@ class Writer:
         self._operand_bytes = operand_bytes
         self._demands = {signal: Demand() for signal in made}
         self._floats: dict[Signal, Buffer] = {}
-        self._operands: dict[tuple[Signal, str], Buffer] = {}
+        self._windows: dict[tuple[Signal, Window], Buffer] = {}
         self._steps: list[tuple[int | Spot, ...]] = []
         self._ask(made)
-        fused = {s.inputs[0].signal for s in made if self._fuses(s)}
+        fused = {part.signal for part in map(self._fused, made) if part is not None}
         for signal in made:
             if signal not in fused:
                 self._make(signal)
@@ -99,21 +107,21 @@ class Writer:
                 if signal.start == signal.end:
                     continue
                 if signal.kind in ("conv", "up"):
-                    low, high, mode = heard_rows(signal)
-                    demand.operands.setdefault(mode, Span(low, high)).take(low, high)
+                    low, high, window = heard_rows(signal)
+                    demand.windows.setdefault(window, Span(low, high)).take(low, high)
                 else:
                     demand.floats = demand.floats or Span(part.start, part.end)
                     demand.floats.take(part.start, part.end)
 
-    def _fuses(self, signal: Signal) -> bool:
-        """Whether a sum is made where its first part, a convolution, is written."""
-        if signal.kind != "add" or signal.start == signal.end:
-            return False
-        part = signal.inputs[0]
-        conv = part.signal
-        alone = len(self._demands[conv].readers) == 1 and not conv.reads and not conv.saves
-        whole = (part.start, part.end) == (conv.start, conv.end)
-        return conv.kind == "conv" and alone and whole
+    def _fused(self, signal: Signal) -> Part | None:
+        """Find the part of a sum that is a convolution in whose output the sum is made."""
+        for part in signal.inputs if signal.kind == "add" and signal.end > signal.start else ():
+            conv = part.signal
+            alone = len(self._demands[conv].readers) == 1 and not conv.reads and not conv.saves
+            whole = (part.start, part.end) == (conv.start, conv.end)
+            if conv.kind == "conv" and alone and whole and not heard_rows(conv)[2].exact:
+                return part
+        return None
 
     def _make(self, signal: Signal) -> None:
         """Write the steps that make a signal, and those that keep it."""
@@ -121,6 +129,9 @@ class Writer:
         rows = signal.end - signal.start
         if signal is self._output.signal:
             assert not signal.reads and not signal.saves and not demand.readers, "heard again"
+            if rows and signal.kind not in MAPS:
+                buffer = self._room(signal)
+                self._fill(signal, Spot(buffer, signal.start), None)
             if rows:
                 self._map(signal, OUTSIDE, 0)
             return
@@ -128,50 +139,73 @@ class Writer:
         if heard is not None and len(demand.readers) == 1 and not signal.saves:
             self._fill(signal, -1, heard)
         elif self._wants_floats(signal):
-            buffer = self._floats[signal] = self._buffer(signal, demand.floats, False)
+            buffer = self._room(signal)
             if rows:
                 self._fill(signal, Spot(buffer, signal.start), heard)
             self._load(signal, buffer)
-        for mode, span in demand.operands.items():
-            done = (signal, mode) in self._operands  # by a convolution
-            if not done:
-                self._operands[signal, mode] = self._buffer(signal, span, True)
-            buffer = self._operands[signal, mode]
+        for window in demand.windows:
+            done = (signal, window) in self._windows  # by a convolution
+            buffer = self._window(signal, window)
             if rows and not done:
-                self._map(signal, OPERANDS, Spot(buffer, signal.start))
+                place = FLOATS if window.exact else OPERANDS
+                self._map(signal, place, Spot(buffer, signal.start))
             begun = self._load(signal, buffer)
             left, right = begun - buffer.low, buffer.high - signal.end
             if left or right:
                 sizes = signal.channels, left, signal.end - begun, right
-                self._step(PAD, Spot(buffer, buffer.low), *sizes, MODES[mode])
+                kind = int(not window.exact)
+                self._step(PAD, kind, Spot(buffer, buffer.low), *sizes, MODES[window.mode])
         for name, start, end in signal.saves:
             held = self._floats.get(signal) or next(
-                buffer for (made, _), buffer in self._operands.items() if made is signal
+                buffer for (made, _), buffer in self._windows.items() if made is signal
             )
             self._keep(SAVE, held, name, start, end, end)
+
+    def _room(self, signal: Signal) -> Buffer:
+        """Make the buffer in which a signal is made as floats."""
+        buffer = self._buffer(signal, self._demands[signal].floats, 4)
+        if isinstance(signal.layer, UpsamplingConv1d) and signal.end > signal.start:
+            first, last = strides(signal)  # whole stretches are written
+            rate, crop = signal.layer.rate, signal.layer.crop
+            buffer.low = min(buffer.low, first * rate - crop)
+            buffer.high = max(buffer.high, last * rate - crop)
+        self._floats[signal] = buffer
+        return buffer
+
+    def _window(self, signal: Signal, window: Window) -> Buffer:
+        """Give the buffer in which layers read a signal so."""
+        if (signal, window) not in self._windows:
+            width = 4 if window.exact else self._operand_bytes
+            span = self._demands[signal].windows[window]
+            buffer = self._buffer(signal, span, width, operands=not window.exact)
+            self._windows[signal, window] = buffer
+        return self._windows[signal, window]
 
     def _wants_floats(self, signal: Signal) -> bool:
         """Whether a signal needs a buffer of floats."""
         demand = self._demands[signal]
         if signal.kind in ("conv", "up", "add") and signal.end > signal.start:
             return True  # they write nothing else
-        return demand.floats is not None or bool(signal.saves and not demand.operands)
+        return demand.floats is not None or bool(signal.saves and not demand.windows)
 
     def _heard(self, signal: Signal) -> Signal | None:
         """Find the rectified copy of a signal that its convolution can write along with it."""
-        by_conv = signal.kind == "conv" or self._fuses(signal)
+        conv = signal if signal.kind == "conv" else getattr(self._fused(signal), "signal", None)
+        by_conv = conv is not None and not heard_rows(conv)[2].exact
         for reader in self._demands[signal].readers if by_conv else ():
             demand, part = self._demands[reader], reader.inputs[0]
             whole = (part.start, part.end) == (signal.start, signal.end) and part.end > part.start
-            if reader.kind == "leaky" and whole and not demand.floats and len(demand.operands) == 1:
+            alone = not demand.floats and len(demand.windows) == 1
+            if reader.kind == "leaky" and whole and alone and not next(iter(demand.windows)).exact:
                 return reader
         return None
 
     def _fill(self, signal: Signal, to: Spot | int, heard: Signal | None) -> None:
         """Make the rows of a signal as floats, and of its rectified copy as operands."""
-        if signal.kind == "add" and self._fuses(signal):
-            a, b = signal.inputs
-            self._convolve(a.signal, to, self._spot(b), heard)
+        fused = self._fused(signal)
+        if fused is not None:
+            (other,) = (part for part in signal.inputs if part is not fused)
+            self._convolve(fused.signal, to, self._spot(other), heard)
         elif signal.kind == "add":
             a, b = signal.inputs
             count = (signal.end - signal.start) * signal.channels
@@ -186,7 +220,7 @@ class Writer:
     ) -> None:
         layer = signal.layer
         assert layer is not None, "no layer"
-        low, _, mode = heard_rows(signal)
+        low, _, reading = heard_rows(signal)
         rows = signal.end - signal.start
         if isinstance(layer, UpsamplingConv1d):  # a row of the product is `rate` rows
             assert isinstance(to, Spot), "no buffer for it"
@@ -194,10 +228,9 @@ class Writer:
             to, rows = Spot(to.buffer, first * layer.rate - layer.crop), last - first
         copy: Spot | int = -1
         if heard is not None:
-            ((reading, span),) = self._demands[heard].operands.items()
-            buffer = self._operands[heard, reading] = self._buffer(heard, span, True)
-            copy = Spot(buffer, heard.start)
-        window = Spot(self._operands[signal.inputs[0].signal, mode], low)
+            (next_reading,) = self._demands[heard].windows
+            copy = Spot(self._window(heard, next_reading), heard.start)
+        window = Spot(self._windows[signal.inputs[0].signal, reading], low)
         slope = bits(0.0 if heard is None else heard.number)
         one, many, together = self._numbers[layer]
         if rows < together or together == 1:
@@ -216,7 +249,11 @@ class Writer:
     def _map(self, signal: Signal, place: int, to: Spot | int) -> None:
         """Write the rows of a signal, made number by number, to a place."""
         source, kind = (signal.inputs[0], signal.kind) if signal.inputs else (None, "input")
-        count = (signal.end - signal.start) * signal.channels
+        rows = signal.end - signal.start
+        if kind == "gate" and source is not None:
+            self._step(GATE, self._spot(source), place, to, rows, signal.channels)
+            return
+        count = rows * signal.channels
         if kind in MAPS and source is not None:
             begin: Spot | int = self._spot(source)
             how, number, origin = MAPS[kind], signal.number, FLOATS
@@ -253,18 +290,14 @@ class Writer:
         count = (end - start) * entry.channels
         self._step(kind, int(buffer.operands), Spot(buffer, start), place, count)
 
-    def _buffer(self, signal: Signal, span: Span | None, operands: bool) -> Buffer:
+    def _buffer(
+        self, signal: Signal, span: Span | None, width: int, operands: bool = False
+    ) -> Buffer:
         """Make a buffer for the rows that are read, remembered and made."""
         low, high = signal.start, signal.end
         if span is not None:
             low, high = min(low, span.low), max(high, span.high)
         low = min([low, *(start for _, start, _ in signal.reads)])
-        if isinstance(signal.layer, UpsamplingConv1d) and not operands:
-            first, last = strides(signal)
-            layer = signal.layer
-            low = min(low, first * layer.rate - layer.crop)
-            high = max(high, last * layer.rate - layer.crop)
-        width = self._operand_bytes if operands else 4
         return Buffer(signal.channels, low, high, operands, width)
 
     def _spot(self, part: Part) -> Spot:

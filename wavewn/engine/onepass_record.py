@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
+from wavewn.nn.wn import gated_activation
 
 
 @dataclass(eq=False)
@@ -24,7 +25,7 @@ class Signal:
     """Rows that one operation makes.
 
     Attributes:
-        kind: "input", "conv", "up", "add", or of what treats each number by itself "leaky",
+        kind: "input", "conv", "up", "add", "gate", or of what treats each number by itself "leaky",
             "divide" or "tanh".
         channels: Of each row.
         start: Number of the first row.
@@ -71,6 +72,10 @@ class Part:
         if function is F.leaky_relu:
             slope = args[1] if len(args) > 1 else options["negative_slope"]
             return cast("Part", part)._mapped("leaky", slope)
+        if function is F.relu:
+            return cast("Part", part)._mapped("leaky", 0.0)
+        if function is gated_activation:
+            return cast("Part", part)._mapped("gate", 0.0)
         if function is torch.tanh:
             return cast("Part", part)._mapped("tanh", 0.0)
         raise NotImplementedError(f"{function} cannot be recorded")
@@ -89,7 +94,7 @@ class Part:
         key = (kind, number, self.start, self.end)
         known = self.signal.maps
         if key not in known:
-            channels = self.signal.channels
+            channels = self.signal.channels // (2 if kind == "gate" else 1)
             known[key] = self._new(
                 Signal(kind, channels, self.start, self.end, (self,), number=number)
             )
