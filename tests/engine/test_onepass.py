@@ -167,7 +167,6 @@ def test_long_mels_are_heard_in_pieces(engine, monkeypatch):
     mel, told = mel_of(2), []
     whole = play(engine, mel)
     monkeypatch.setattr("wavewn.engine.onepass.PIECE", 2 * 3 * HOP)
-    monkeypatch.setattr("wavewn.engine.onepass.NATIVE_PIECE", 3 * HOP)
 
     stream = Stream(engine, 2)
     audio = [stream.push(mel, told.append), stream.finish(told.append)]

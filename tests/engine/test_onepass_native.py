@@ -92,6 +92,16 @@ def test_bfloat16_rounds_less_than_torch_does(one_pass):
     assert native > decibels(OnePassEngine(model, "bfloat16"))
 
 
+def test_long_chunks_are_heard_in_pieces_to_the_last_bit(odd, monkeypatch):
+    mel = mel_of(2, bands=10)
+    whole = play(OnePassEngine(odd, native="auto"), mel)
+
+    monkeypatch.setattr(onepass_native, "MOST_NUMBERS", 4 * 12 * 10)
+    engine = OnePassEngine(odd, native="auto")
+    assert engine._model._native._piece == 4
+    assert torch.equal(play(engine, mel), whole)
+
+
 def test_what_is_remembered_is_what_torch_remembers(one_pass):
     model, mel = one_pass("hifigan-reflect"), mel_of(2)
     torchs, ours = OnePassEngine(model), OnePassEngine(model, native="auto")

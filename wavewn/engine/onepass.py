@@ -48,7 +48,6 @@ from wavewn.state import StateLayout, StreamState
 
 PRECISIONS = ("bfloat16", "float32")  # fastest first
 PIECE = 65_536  # samples, of all rows together, that are made at a time
-NATIVE_PIECE = 8_192  # of each row, natively: all buffers stay in a core's cache
 
 
 class OnePassEngine:
@@ -87,7 +86,6 @@ class OnePassEngine:
         self.precision, self.threads = precision, threads
         if native:
             self.name = "native"
-        self._native = bool(native)
         self.device = torch.zeros(0, device=device).device  # with its number, as tensors have it
         self.n_mels, self.hop_length = model.n_mels, model.hop_length
         self._model = prepared(model, precision, self.device, native, threads)
@@ -200,8 +198,7 @@ class OnePassEngine:
     ) -> Iterator[Tensor]:
         """Advance rows that have heard equally many frames; give their audio piece by piece."""
         hop, clock = self.hop_length, self._given(heard)
-        samples = NATIVE_PIECE if self._native else PIECE // state.batch
-        pieces = mel.split(max(samples // hop, 1), dim=2)
+        pieces = mel.split(max(PIECE // (hop * state.batch), 1), dim=2)
         for piece in pieces if mel.shape[2] or (last and heard) else ():
             sound = self._piece(state, piece, speaker, heard, last, temperature)
             begun, clock = clock, clock + sound.shape[1]

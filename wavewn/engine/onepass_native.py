@@ -35,6 +35,7 @@ from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 
 KINDS = (HiFiGAN, MelGAN, Spectral)
 MOST_PROGRAMS = 64  # a caller that pushes chunks of all sizes shall not fill the memory
+MOST_NUMBERS = 1 << 17  # of the largest signal of a chunk; longer ones are heard in pieces
 
 Layer = PaddedConv1d | UpsamplingConv1d
 
@@ -171,7 +172,12 @@ class NativeFlow:
         self._network = _native.OnePassNetwork(
             kernel.instruction_set, self._bytes == 2, kernel.threads, arrays
         )
-        self._steady = measure(lambda run, x, _: function(run, x), channels, rate).steady
+        measured = measure(lambda run, x, _: function(run, x), channels, rate)
+        self._steady = measured.steady
+        recorder = Recorder({name: rows for name, (rows, _) in measured.shapes.items()})
+        function(recorder, recorder.input(channels, self._steady, self._steady + 1, False))
+        widest = max(one.channels * (one.end - one.start) for one in recorder.made)
+        self._piece = max(MOST_NUMBERS // widest, 1)
         self._programs: OrderedDict[Chunk, Compiled] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -179,13 +185,27 @@ class NativeFlow:
         """Give what the function gives; numbers of rows alone go through itself."""
         if x.data is None or not isinstance(run.memory, Memory):
             return self._function(run, x)
-        buffer = run.memory.buffer
+        begun, pieces, given = run.calls, x.data.split(self._piece, dim=2), []
+        start = x.start
+        for number, piece in enumerate(pieces, start=1):
+            run.calls, end = begun, start + piece.shape[2]
+            rows = Rows(piece, x.channels, start, end, x.ended and number == len(pieces))
+            given.append(self._run(run, rows, run.memory))
+            start = end
+        if len(given) == 1:
+            return given[0]
+        data = torch.cat([part.whole.transpose(1, 2) for part in given], dim=1).transpose(1, 2)
+        return Rows(data, given[0].channels, given[0].start, given[-1].end, x.ended)
+
+    def _run(self, run: Flow, x: Rows, memory: Memory) -> Rows:
+        """Run the program for such a piece."""
+        buffer, data = memory.buffer, x.whole
         start, rows = min(x.start, self._steady), x.end - x.start
-        program = self._program(Chunk(start, rows, x.ended, run.calls, buffer.shape[1]), run.memory)
+        program = self._program(Chunk(start, rows, x.ended, run.calls, buffer.shape[1]), memory)
         run.calls = program.calls
-        batch, first = len(x.data), x.start * self._rate + program.shift
+        batch, first = len(data), x.start * self._rate + program.shift
         given = torch.empty(batch, program.rows, program.channels)
-        heard = x.data.float().transpose(1, 2).reshape(batch, -1).contiguous()
+        heard = data.float().transpose(1, 2).reshape(batch, -1).contiguous()
         program.run.run(buffer.numpy(), heard.numpy(), given.view(batch, -1).numpy())
         last = first + program.rows
         return Rows(given.transpose(1, 2), program.channels, first, last, x.ended)

@@ -140,22 +140,24 @@ class Recorder(Flow):
         return cast("Tensor", Part(part.signal, start, x.end, self.made))
 
     def _filtered(
-        self, layer: PaddedConv1d, data: Tensor, left: int, right: int, rows: tuple[int, int]
+        self, layer: PaddedConv1d, data: Tensor, pads: tuple[int, int], first: int, last: int
     ) -> Tensor:
-        return self._layer("conv", layer, data, rows)
+        return self._layer("conv", layer, data, first, last)
 
     def _upsampled(
-        self, layer: UpsamplingConv1d, data: Tensor, begin: int, rows: tuple[int, int]
+        self, layer: UpsamplingConv1d, data: Tensor, begin: int, first: int, last: int
     ) -> Tensor:
-        return self._layer("up", layer, data, rows)
+        return self._layer("up", layer, data, first, last)
 
     def _layer(
         self,
         kind: str,
         layer: PaddedConv1d | UpsamplingConv1d,
         data: Tensor,
-        rows: tuple[int, int],
+        first: int,
+        last: int,
     ) -> Tensor:
-        signal = Signal(kind, layer.out_channels, *rows, (cast("Part", data),), layer)
+        part = cast("Part", data)
+        signal = Signal(kind, layer.out_channels, first, last, (part,), layer)
         self.made.append(signal)
-        return cast("Tensor", Part(signal, *rows, self.made))
+        return cast("Tensor", Part(signal, first, last, self.made))

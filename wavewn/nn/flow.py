@@ -118,7 +118,7 @@ class Flow:
         data = self._join(x, kept, layer.left + layer.right)
         if data is not None:
             left, right = max(layer.left - first, 0), max(last + layer.right - x.end, 0)
-            data = self._filtered(layer, data, left, right, (first, last))
+            data = self._filtered(layer, data, (left, right), first, last)
         return Rows(data, layer.out_channels, first, last, x.ended)
 
     def upsample(self, layer: nn.Module, x: Rows) -> Rows:
@@ -130,7 +130,7 @@ class Flow:
         data = self._join(x, x.start - min(oldest, x.start), layer.reach)
         if data is not None:
             begin = first + layer.crop - min(oldest, x.start) * layer.rate
-            data = self._upsampled(layer, data, begin, (first, last))
+            data = self._upsampled(layer, data, begin, first, last)
         return Rows(data, layer.out_channels, first, last, x.ended)
 
     def align(self, *branches: Rows) -> tuple[Rows, ...]:
@@ -242,17 +242,16 @@ class Flow:
         return Rows(total, x.channels, x.start, x.end, x.ended)
 
     def _filtered(
-        self, layer: PaddedConv1d, data: Tensor, left: int, right: int, rows: tuple[int, int]
+        self, layer: PaddedConv1d, data: Tensor, pads: tuple[int, int], first: int, last: int
     ) -> Tensor:
-        """Filter what was joined, with so many rows of padding; give rows from one to another."""
-        return layer(data, left, right) if rows[1] > rows[0] else layer.nothing(data)
+        """Filter what was joined, padded by so many rows; give rows `first` to `last`."""
+        return layer(data, *pads) if last > first else layer.nothing(data)
 
     def _upsampled(
-        self, layer: UpsamplingConv1d, data: Tensor, begin: int, rows: tuple[int, int]
+        self, layer: UpsamplingConv1d, data: Tensor, begin: int, first: int, last: int
     ) -> Tensor:
         """Upsample what was joined, likewise, from the output `begin` of its first row on."""
-        count = rows[1] - rows[0]
-        return layer(data, begin, count) if count > 0 else layer.nothing(data)
+        return layer(data, begin, last - first) if last > first else layer.nothing(data)
 
     def _join(self, x: Rows, kept: int, capacity: int) -> Tensor | None:
         """Put the newest `kept` rows remembered before `x`; remember the newest `capacity`."""
