@@ -20,6 +20,7 @@
 #include "assembly.hpp"
 #include "bandwidth.hpp"
 #include "bindings_onepass.hpp"
+#include "bindings_spectrum.hpp"
 #include "cpu.hpp"
 #include "engine.hpp"
 #include "packing.hpp"
@@ -196,6 +197,7 @@ NB_MODULE(_native, module) {
                "List (name, reason) of every instruction set of WaveNets, best first; the reason why it "
                "cannot run here is empty if it can.");
     bind_onepass(module);
+    bind_spectrum(module);
     module.def("request_amx", &request_amx,
                "Ask the system for the tiles of AMX; return an empty string or the reason of the "
                "refusal.");

@@ -7,8 +7,8 @@ state lies behind the flow's:
     core.NAME    an entry of the core's state
 
 The core runs all rows of a call at once, however far each is. Then the rows whose work is alike are
-levelled together, each frame by itself (`Levelling.apart`), so that audio depends neither on how it
-was pushed nor on the other streams, to the last bit.
+levelled together, each frame by itself (natively; in torch with `Levelling.apart`), so that audio
+depends neither on how it was pushed nor on the other streams, to the last bit.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,12 @@ from torch import Tensor
 
 from wavewn.engine.call import Engine, check_out, check_temperature
 from wavewn.engine.onepass import PIECE, OnePassEngine
+from wavewn.engine.spectrum import NativeLevelling
 from wavewn.engine.torch_setting import torch_setting
 from wavewn.models.generators import Generator
 from wavewn.models.levelled import Levels
 from wavewn.nn.flow import Flow, Rows
+from wavewn.nn.levelling import Levelling
 from wavewn.state import StateLayout, StreamState
 
 FRAMES_A_CALL = 16  # where somebody wants to hear of progress
@@ -45,9 +47,11 @@ class LevelledEngine(OnePassEngine):
         self._core_lag = frames * core.hop_length - given
         flow = cast("Generator", levels)
         super().__init__(flow, "float32", core.device, threads, graphs=False)
-        cast("Levels", self._model).levelling.apart()
+        levelling: Levelling | NativeLevelling = cast("Levels", self._model).levelling
+        if isinstance(levelling, Levelling):
+            levelling.apart()
         self.name, self.precision, self.speakers = core.name, core.precision, core.speakers
-        self._begin, self._entries = self.layout.size, self.layout.entries
+        self._begin = self.layout.size
         shapes = [(e.name, e.rows, e.channels) for e in self.layout.entries]
         shapes += [(f"core.{e.name}", e.rows, e.channels) for e in core.layout.entries]
         self.layout = StateLayout.of(shapes)
@@ -124,18 +128,12 @@ class LevelledEngine(OnePassEngine):
             first = said.shape[1] - (drive.end - drive.start)
             drive = Rows(said[rows, None, first:], 1, drive.start, drive.end, last)
             stated = Rows(mel[rows], self.n_mels, begin, end, last)
-            sound = self._model.flow(Flow(self._rows(part)), stated, drive)
+            sound = self._model.flow(Flow(self._memory(part)), stated, drive)
             assert sound.start == self._given(count), "the flow lost count"
             buffer[rows] = part
             for row, own in zip(names, sound.whole[:, 0].clamp(-1, 1), strict=True):
                 place = audio.shape[1] - ends[row] + self._given(heard[row])
                 audio[row, place : place + len(own)] = own
-
-    def _rows(self, buffer: Tensor) -> dict[str, Tensor]:
-        """Give the flow's entries, [batch, rows, channels] each, of some rows of a state."""
-        ends = ((e, e.offset + e.rows * e.channels) for e in self._entries)
-        flat = ((e, buffer[:, e.offset : end]) for e, end in ends)
-        return {e.name: part.view(len(buffer), e.rows, e.channels) for e, part in flat}
 
     def _core_state(self, state: StreamState, heard: list[int]) -> StreamState:
         """Copy what the core remembers of rows that have heard so many frames."""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from wavewn.engine.onepass_native import run_natively
+from wavewn.engine.spectrum import level_natively
 from wavewn.engine.weights import check_plain
 from wavewn.models.generators import Generator
 from wavewn.models.levelled import Levelled
@@ -37,6 +38,8 @@ def prepared(
     """
     check_plain(cast("nn.Module", model))
     ours: Generator = copy.deepcopy(model).eval().requires_grad_(False)
+    if device.type == "cpu":
+        level_natively(cast("nn.Module", ours), native)
     if native:
         return natively(ours, precision, native, threads)
     turned = device.type != "cpu" and wants_innermost(device, precision)

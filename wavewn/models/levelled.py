@@ -37,9 +37,7 @@ class Levels(nn.Module):
 
     def flow(self, run: Flow, mel: Rows, audio: Rows) -> Rows:
         """Give the audio, levelled."""
-        for _ in range(self.count):
-            audio, _ = self.levelling.flow(run, mel, audio)
-        return audio
+        return self.levelling.often(run, mel, audio, self.count)
 
 
 class Levelled(nn.Module):

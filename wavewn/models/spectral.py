@@ -143,9 +143,7 @@ class Spectral(nn.Module):
     def flow(self, run: Flow, mel: Rows, noise: Rows) -> Rows:
         """See `forward`; rows in, one channel of samples out."""
         audio = self._unlevelled(run, mel, noise)
-        for _ in range(self.settings.levellings):
-            audio, _ = self.levelling.flow(run, mel, audio)
-        return audio
+        return self.levelling.often(run, mel, audio, self.settings.levellings)
 
     def learn(
         self, mel: Tensor, noise: Tensor, audio: Tensor

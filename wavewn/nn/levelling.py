@@ -113,6 +113,12 @@ class Levelling(nn.Module):
             data, lack = self._mended(data, mel.whole)
         return run.overlap_add(replace(framed, data=data), self.hop_length, self.left), lack
 
+    def often(self, run: Flow, mel: Rows, audio: Rows, count: int) -> Rows:
+        """Level audio, rows of one channel, so many times."""
+        for _ in range(count):
+            audio, _ = self.flow(run, mel, audio)
+        return audio
+
     def apart(self) -> None:
         """From now on compute each frame by itself: its bits do not depend on what comes with it.
 

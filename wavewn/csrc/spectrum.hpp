@@ -1,0 +1,93 @@
+// Frames of audio and their spectra natively: levelling, without a call to torch between its steps.
+//
+// The idea. Sixteen frames lie in the sixteen lanes of a vector, one sample of each, and all of them
+// go through the same transform at once: no shuffles, no short loops, and no frame can tell whether
+// others came with it. So the bits of a frame depend neither on its company nor on how audio was cut.
+//
+// A transform of n real samples is one of n / 2 complex numbers, the even samples and the odd ones,
+// and a last step that takes the two apart. The complex one goes by stages of radix 4, 2, 3 and 5,
+// each of which reads one buffer and writes the other in the next stage's order (Stockham), so that
+// nothing is ever reversed. Backwards it is the same with real and imaginary parts exchanged.
+//
+//     spectrum_kernel.hpp   the arithmetic, compiled once for each instruction set (spectrum_SET.cpp)
+//     spectrum.cpp          the tables, and what streams remember
+//
+// No `#include` of the standard library's C++ headers: see network.hpp. Twin: nn/levelling.py.
+
+#pragma once
+
+#include <cstdint>
+
+namespace wavewn {
+
+constexpr int LANES = 16;  // frames at once
+constexpr int MOST_STAGES = 24;
+
+// y[q + s (r p + k)] = t[p][k] * sum over j of x[q + s (p + m j)] e^(-2 pi i j k / r), for all p < m
+// and q < s, with t[p][k] = e^(-2 pi i p k / (r m)).
+struct Stage {
+    int radix;
+    std::int64_t m, s;
+    const float* turns;  // [m][radix - 1][real, imaginary], k from 1 on
+};
+
+// Of `length` real samples, even in number.
+struct Transform {
+    std::int64_t length;
+    int count;
+    Stage stages[MOST_STAGES];
+    const float* halves;  // [length / 4 + 1][real, imaginary] of e^(-2 pi i k / length)
+};
+
+// Row k of a sparse matrix: `count` weights for the inputs from `first` on.
+struct Reach {
+    std::int64_t first, count;
+    const float* weights;
+};
+
+struct LevellingTables {
+    Transform transform;
+    std::int64_t win_length, hop_length, n_mels;
+    float power, floor;
+    const float* window;     // [win_length], halved
+    const float* synthesis;  // [win_length], over the length of the transform
+    const Reach* heard;      // [n_mels], of bins
+    const Reach* between;    // [bins], of bands
+    const float* mean;       // [n_mels]
+    const float* scale;
+};
+
+// Up to LANES frames, numbered from 0: frame i is audio[i * hop_length ...].
+struct LevellingRun {
+    const LevellingTables* tables;
+    std::int64_t frames;
+    const float* audio;
+    const float* mel;  // [frames][n_mels]
+    float* total;      // levelled frames are added to it, the oldest first
+    float* scratch;    // levelling_scratch floats, on a boundary of 64 bytes
+};
+
+// Floats that a run works with.
+constexpr std::int64_t levelling_scratch(const LevellingTables& t) {
+    const std::int64_t bins = t.transform.length / 2 + 1;
+    return LANES * (2 * bins * 2 + bins + t.n_mels);
+}
+
+// For tests: a function of each number, by its name's place in FUNCTION_NAMES.
+enum class Function : int { exp, log, root };
+
+struct SpectrumKernels {
+    void (*level)(const LevellingRun&);
+    // Real frames [LANES][length] to spectra [LANES][bins][real, imaginary], and back, unscaled;
+    // `scratch` has 4 * (length / 2 + 1) * LANES floats.
+    void (*forward)(const Transform&, const float* frames, float* spectra, float* scratch);
+    void (*back)(const Transform&, const float* spectra, float* frames, float* scratch);
+    void (*apply)(Function, const float* from, float* to, std::int64_t count);  // whole vectors
+};
+
+// Null where a set was not compiled in.
+namespace portable { extern const SpectrumKernels spectrum __attribute__((weak)); }
+namespace avx2 { extern const SpectrumKernels spectrum __attribute__((weak)); }
+namespace avx512 { extern const SpectrumKernels spectrum __attribute__((weak)); }
+
+}  // namespace wavewn
