@@ -60,6 +60,8 @@ FUNCTIONS = {  # number, range, true, bound of the error relative to 1 + |x| or 
     "exp": (0, (-80.0, 80.0), np.exp, lambda x, y: 1e-7 * (1 + np.abs(x)) * y),
     "log": (1, (1e-30, 1e30), np.log, lambda x, y: 2 * np.spacing(np.abs(y).astype("f")) + 6e-8),
     "root": (2, (1e-30, 1e30), np.sqrt, lambda x, y: 0.51 * np.spacing(y.astype("f"))),
+    "sin": (3, (-8192.0, 8192.0), np.sin, lambda x, y: 1.2e-7),
+    "cos": (4, (-8192.0, 8192.0), np.cos, lambda x, y: 1.2e-7),
 }
 
 
@@ -67,7 +69,8 @@ def grid(low, high):
     if low > 0:
         dense = np.concatenate([np.geomspace(low, high, 200_000), np.linspace(0.4, 2.5, 200_000)])
     else:
-        dense = np.linspace(low, high, 400_000)
+        ends = np.linspace(low, high, 200_000), np.linspace(-4, 4, 200_000)
+        dense = np.concatenate(ends)
     return dense.astype(np.float32).reshape(-1, 16)
 
 

@@ -1,4 +1,5 @@
-// Frames of audio and their spectra natively: levelling, without a call to torch between its steps.
+// Frames of audio and their spectra natively: levelling, and the source and filters of the spectral
+// model.
 //
 // The idea. Sixteen frames lie in the sixteen lanes of a vector, one sample of each, and all of them
 // go through the same transform at once: no shuffles, no short loops, and no frame can tell whether
@@ -9,10 +10,12 @@
 // each of which reads one buffer and writes the other in the next stage's order (Stockham), so that
 // nothing is ever reversed. Backwards it is the same with real and imaginary parts exchanged.
 //
-//     spectrum_kernel.hpp   the arithmetic, compiled once for each instruction set (spectrum_SET.cpp)
-//     spectrum.cpp          the tables, and what streams remember
+//     spectrum_kernel.hpp   the arithmetic, compiled once for each instruction set
+//     spectrum_tables.cpp   what it reads
+//     spectrum_levelling.cpp, spectrum_synthesis.cpp   chunks, and what streams remember
 //
-// No `#include` of the standard library's C++ headers: see network.hpp. Twin: nn/levelling.py.
+// No `#include` of the standard library's C++ headers: see network.hpp. Twins: nn/levelling.py, and
+// models/spectral.py with nn/harmonics.py.
 
 #pragma once
 
@@ -73,11 +76,40 @@ constexpr std::int64_t levelling_scratch(const LevellingTables& t) {
     return LANES * (2 * bins * 2 + bins + t.n_mels);
 }
 
-// For tests: a function of each number, by its name's place in FUNCTION_NAMES.
-enum class Function : int { exp, log, root };
+struct SynthesisTables {
+    Transform transform;  // of a sub-frame's window
+    std::int64_t hop_length, n_mels;
+    float voice, loud;        // as in models/spectral.py
+    const float* window;      // [length], halved
+    const float* synthesis;   // [length], over the length of the transform
+    const Reach* envelope;    // [bins], of bands
+    const float* level;       // [bins]
+    const float* mean;        // [n_mels]
+    const float* scale;
+};
+
+// Up to LANES sub-frames.
+struct SynthesisRun {
+    const SynthesisTables* tables;
+    std::int64_t frames;
+    const double* cycles;   // [frames], periods that go by in a sub-frame
+    const double* phase;    // [frames], periods at its middle
+    const float* spectra;   // [frames][3][bins]: of harmonics, turn, of noise
+    const float* mel;       // [frames][n_mels]
+    const float* noise;     // [frames][length]
+    float* total;           // filtered sub-frames are added to it, the oldest first
+    float* scratch;         // synthesis_scratch floats, on a boundary of 64 bytes
+};
+constexpr std::int64_t synthesis_scratch(const SynthesisTables& t) {
+    return LANES * (3 * 2 * (t.transform.length / 2 + 1) + t.n_mels);
+}
+
+// For tests: a function of each number.
+enum class Function : int { exp, log, root, sin, cos };
 
 struct SpectrumKernels {
     void (*level)(const LevellingRun&);
+    void (*synthesize)(const SynthesisRun&);
     // Real frames [LANES][length] to spectra [LANES][bins][real, imaginary], and back, unscaled;
     // `scratch` has 4 * (length / 2 + 1) * LANES floats.
     void (*forward)(const Transform&, const float* frames, float* spectra, float* scratch);

@@ -144,13 +144,66 @@ inline void put_together(const Transform& t, float* z) {
 
 // ---- between rows and lanes ----
 
-// to[j] = sample j of each frame, for 16 of j; frame i begins at from + stride * i, the lanes behind
-// the last frame hear it again.
-INLINE void gather(float* to, const float* from, std::int64_t stride, std::int64_t frames) {
+// to[j] = number j of each frame's row, for `count` <= 16 of j; rows lie `stride` apart. The lanes
+// behind the last frame hear it again.
+INLINE void gather(float* to, const float* from, std::int64_t stride, std::int64_t frames, int count) {
     for (int lane = 0; lane < LANES; ++lane) {
         const float* const row = from + stride * (lane < frames ? lane : frames - 1);
+        if (count == 16) {
 #pragma GCC unroll 16
-        for (int j = 0; j < 16; ++j) to[LANES * j + lane] = row[j];
+            for (int j = 0; j < 16; ++j) to[LANES * j + lane] = row[j];
+        } else {
+            for (int j = 0; j < count; ++j) to[LANES * j + lane] = row[j];
+        }
+    }
+}
+
+// The same for all numbers of a row, times a window.
+inline void gather_windowed(float* to, const float* from, const float* window, std::int64_t length,
+                            std::int64_t stride, std::int64_t frames) {
+    float tile[16 * LANES];
+    for (std::int64_t j = 0; j < length; j += 16) {
+        const auto count = static_cast<int>(length - j < 16 ? length - j : 16);
+        gather(tile, from + j, stride, frames, count);
+        for (int n = 0; n < count; ++n)
+            store(to + LANES * (j + n), load(tile + LANES * n) * all(window[j + n]));
+    }
+}
+
+// What mels state, as natural logarithms of magnitudes.
+inline void gather_logarithms(float* to, const float* mel, const float* scale, const float* mean,
+                              std::int64_t n_mels, std::int64_t frames) {
+    gather_windowed(to, mel, scale, n_mels, n_mels, frames);
+    for (std::int64_t band = 0; band < n_mels; ++band)
+        store(to + LANES * band, load(to + LANES * band) + all(mean[band]));
+}
+
+// A row of a sparse matrix times what lies in `from`.
+INLINE Floats gathered(const Reach& reach, const float* from) {
+    Floats sum = all(0.0f);
+    for (std::int64_t n = 0; n < reach.count; ++n)
+        sum = fused(load(from + LANES * (reach.first + n)), all(reach.weights[n]), sum);
+    return sum;
+}
+
+// Adds what `back` left in z, times a window, to a sum in which a frame begins every `hop` samples.
+// From the end of the windows to their beginning, so that older frames are added before newer.
+inline void add_frames(float* total, const float* z, const float* window, std::int64_t length,
+                       std::int64_t hop, std::int64_t frames) {
+    float tile[16 * LANES];
+    for (std::int64_t j = (length - 1) / 16 * 16; j >= 0; j -= 16) {
+        const auto count = static_cast<int>(length - j < 16 ? length - j : 16);
+        for (int n = 0; n < count; ++n)  // real and imaginary parts are exchanged
+            store(tile + LANES * n, load(z + LANES * ((j + n) ^ 1)) * all(window[j + n]));
+        for (int lane = 0; lane < frames; ++lane) {
+            float* const to = total + hop * lane + j;
+            if (count == 16) {
+#pragma GCC unroll 16
+                for (int n = 0; n < 16; ++n) to[n] += tile[LANES * n + lane];
+            } else {
+                for (int n = 0; n < count; ++n) to[n] += tile[LANES * n + lane];
+            }
+        }
     }
 }
 
@@ -170,23 +223,9 @@ inline void level(const LevellingRun& run) {
     float* const y = x + 2 * LANES * bins;
     float* const magnitudes = y + 2 * LANES * bins;
     float* const lacks = magnitudes + LANES * bins;
-    float tile[16 * LANES];
 
-    for (std::int64_t j = 0; j < t.win_length; j += 16) {
-        const std::int64_t count = t.win_length - j < 16 ? t.win_length - j : 16;
-        if (count == 16) {
-            gather(tile, run.audio + j, t.hop_length, run.frames);
-        } else {
-            for (int lane = 0; lane < LANES; ++lane) {
-                const std::int64_t frame = lane < run.frames ? lane : run.frames - 1;
-                for (int n = 0; n < count; ++n)
-                    tile[LANES * n + lane] = run.audio[t.hop_length * frame + j + n];
-            }
-        }
-        // Even samples are real parts, odd ones imaginary: in memory one after another.
-        for (int n = 0; n < count; ++n)
-            store(x + LANES * (j + n), load(tile + LANES * n) * all(t.window[j + n]));
-    }
+    // Even samples are real parts, odd ones imaginary: in memory one after another.
+    gather_windowed(x, run.audio, t.window, t.win_length, t.hop_length, run.frames);
     for (std::int64_t j = t.win_length; j < t.transform.length; ++j) store(x + LANES * j, all(0.0f));
     x = transform(t.transform, x, y);
     take_apart(t.transform, x);
@@ -201,43 +240,100 @@ inline void level(const LevellingRun& run) {
             magnitude = exponential(logarithm(energy) * all(0.5f * t.power));
         store(magnitudes + LANES * k, magnitude);
     }
+    gather_logarithms(lacks, run.mel, t.scale, t.mean, t.n_mels, run.frames);
     for (std::int64_t band = 0; band < t.n_mels; ++band) {
-        const Reach& reach = t.heard[band];
-        Floats sum = all(0.0f);
-        for (std::int64_t n = 0; n < reach.count; ++n)
-            sum = fused(load(magnitudes + LANES * (reach.first + n)), all(reach.weights[n]), sum);
-        float stated[LANES];
-        for (int lane = 0; lane < LANES; ++lane)
-            stated[lane] = run.mel[(lane < run.frames ? lane : run.frames - 1) * t.n_mels + band];
-        const Floats wanted = load(stated) * all(t.scale[band]) + all(t.mean[band]);
-        const Floats lack = wanted - logarithm(at_least(sum, all(t.floor))) / all(t.power);
-        store(lacks + LANES * band, clamp(lack, -MOST, MOST));
+        const Floats sum = gathered(t.heard[band], magnitudes);
+        const Floats own = logarithm(at_least(sum, all(t.floor))) / all(t.power);
+        store(lacks + LANES * band, clamp(load(lacks + LANES * band) - own, -MOST, MOST));
     }
-    for (std::int64_t k = 0; k < bins; ++k) {
-        const Reach& reach = t.between[k];
-        Floats sum = all(0.0f);
-        for (std::int64_t n = 0; n < reach.count; ++n)
-            sum = fused(load(lacks + LANES * (reach.first + n)), all(reach.weights[n]), sum);
-        write(x, k, read(x, k) * exponential(sum));
-    }
+    for (std::int64_t k = 0; k < bins; ++k)
+        write(x, k, read(x, k) * exponential(gathered(t.between[k], lacks)));
 
     put_together(t.transform, x);
     float* const z = transform(t.transform, x, x == run.scratch ? y : run.scratch);
-    // From the end of the windows to their beginning, so that older frames are added before newer.
-    for (std::int64_t j = (t.win_length - 1) / 16 * 16; j >= 0; j -= 16) {
-        const auto count = static_cast<int>(t.win_length - j < 16 ? t.win_length - j : 16);
-        for (int n = 0; n < count; ++n)  // real and imaginary parts are exchanged
-            store(tile + LANES * n, load(z + LANES * ((j + n) ^ 1)) * all(t.synthesis[j + n]));
-        for (int lane = 0; lane < run.frames; ++lane) {
-            float* const to = run.total + t.hop_length * lane + j;
-            if (count == 16) {
-#pragma GCC unroll 16
-                for (int n = 0; n < 16; ++n) to[n] += tile[LANES * n + lane];
-            } else {
-                for (int n = 0; n < count; ++n) to[n] += tile[LANES * n + lane];
-            }
+    add_frames(run.total, z, t.synthesis, t.win_length, t.hop_length, run.frames);
+}
+
+// ---- the source and filters of the spectral model ----
+
+// Twice the sum of the cosines of all harmonics below half the sample rate, in sample `place` from
+// the middle of the sub-frames: nn/harmonics.py, operation by operation.
+struct Source {
+    double f0[LANES], phase[LANES];  // periods a sample; at the middle
+    float twice[LANES];              // 2 K + 1 of K harmonics
+};
+INLINE Floats harmonics(const Source& source, double place) {
+    constexpr double WHOLE = 6755399441055744.0;  // 1.5 * 2^52: rounds what it is added to
+    constexpr float PI = 3.14159265358979f;
+    float from_whole[LANES];
+    for (int lane = 0; lane < LANES; ++lane) {
+        const double periods = source.phase[lane] + source.f0[lane] * place;
+        from_whole[lane] = static_cast<float>(periods - ((periods + WHOLE) - WHOLE));
+    }
+    const Floats t = load(from_whole), count = load(source.twice);
+    const Floats low = turn(t * all(PI)).sine, high = turn(count * all(PI) * t).sine;
+    Floats y;
+    EACH(i) {
+        const NativeInt near = (low.part[i] < 1e-4f) & (low.part[i] > -1e-4f);
+        const NativeFloat ratio = high.part[i] / (near ? 1.0f - (NativeFloat){} : low.part[i]);
+        y.part[i] = (near ? count.part[i] : ratio) - 1.0f;
+    }
+    return y;
+}
+
+//     voice = rfft(harmonics * window), air = rfft(noise * window)
+//     frame = irfft(voice e^(stated + harmonic + VOICE) e^(i turn) + air e^(stated + breath)) * synthesis
+//
+// in:      cycles, phase, spectra, mel, noise
+// in/out:  total
+// scratch: three buffers of complex vectors, logarithms of the bands
+inline void synthesize(const SynthesisRun& run) {
+    constexpr float QUIET = -80.0f;  // the logarithms of the filters need go no lower
+    const SynthesisTables& t = *run.tables;
+    const std::int64_t length = t.transform.length, bins = length / 2 + 1;
+    float* const stated = run.scratch;
+    float* const buffers[] = {stated + LANES * t.n_mels, stated + LANES * (t.n_mels + 2 * bins),
+                              stated + LANES * (t.n_mels + 4 * bins)};
+    Source source;
+    for (int lane = 0; lane < LANES; ++lane) {
+        const std::int64_t frame = lane < run.frames ? lane : run.frames - 1;
+        source.f0[lane] = run.cycles[frame] / static_cast<double>(t.hop_length);
+        source.phase[lane] = run.phase[frame];
+        source.twice[lane] = 2.0f * static_cast<float>(__builtin_floor(0.5 / source.f0[lane])) + 1.0f;
+    }
+    const double middle = 0.5 * static_cast<double>(length - 1);
+    for (std::int64_t j = 0; j < length; ++j)
+        store(buffers[0] + LANES * j,
+              harmonics(source, static_cast<double>(j) - middle) * all(t.window[j]));
+    float* const voice = transform(t.transform, buffers[0], buffers[1]);
+    take_apart(t.transform, voice);
+    float* const other = voice == buffers[0] ? buffers[1] : buffers[0];
+    gather_windowed(other, run.noise, t.window, length, length, run.frames);
+    float* const air = transform(t.transform, other, buffers[2]);
+    take_apart(t.transform, air);
+
+    gather_logarithms(stated, run.mel, t.scale, t.mean, t.n_mels, run.frames);
+    float harmonic[16 * LANES], angle[16 * LANES], breath[16 * LANES];
+    for (std::int64_t first = 0; first < bins; first += 16) {
+        const auto count = static_cast<int>(bins - first < 16 ? bins - first : 16);
+        gather(harmonic, run.spectra + first, 3 * bins, run.frames, count);
+        gather(angle, run.spectra + bins + first, 3 * bins, run.frames, count);
+        gather(breath, run.spectra + 2 * bins + first, 3 * bins, run.frames, count);
+        for (int n = 0; n < count; ++n) {
+            const std::int64_t k = first + n;
+            const Floats level = gathered(t.envelope[k], stated) - all(t.level[k]);
+            const Floats loud = level + load(harmonic + LANES * n) + all(t.voice);
+            const Floats gain = exponential(clamp(loud, QUIET, t.loud));
+            const Turn turned = turn(load(angle + LANES * n));
+            const Floats c = gain * turned.cosine, s = gain * turned.sine;
+            const Floats hiss = exponential(clamp(level + load(breath + LANES * n), QUIET, t.loud));
+            const Complex a = read(voice, k), b = read(air, k) * hiss;
+            write(voice, k, {a.re * c - a.im * s + b.re, a.re * s + a.im * c + b.im});
         }
     }
+    put_together(t.transform, voice);
+    const float* const z = transform(t.transform, voice, air);
+    add_frames(run.total, z, t.synthesis, length, t.hop_length, run.frames);
 }
 
 // ---- for tests ----
@@ -272,11 +368,13 @@ inline void apply(Function function, const float* from, float* to, std::int64_t 
             case Function::exp: store(to + i, exponential(x)); break;
             case Function::log: store(to + i, logarithm(x)); break;
             case Function::root: store(to + i, root(x)); break;
+            case Function::sin: store(to + i, turn(x).sine); break;
+            case Function::cos: store(to + i, turn(x).cosine); break;
         }
     }
 }
 
-extern const SpectrumKernels spectrum = {level, forward, back, apply};
+extern const SpectrumKernels spectrum = {level, synthesize, forward, back, apply};
 
 }  // namespace WAVEWN_SET
 }  // namespace wavewn

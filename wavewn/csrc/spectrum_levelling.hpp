@@ -2,52 +2,13 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
-#include "cpu.hpp"
-#include "packing.hpp"
-#include "spectrum.hpp"
+#include "spectrum_tables.hpp"
 
 namespace wavewn {
-
-// The sets that spectra have kernels for, best first.
-struct SpectrumSet {
-    InstructionSet set;
-    const SpectrumKernels* kernels;  // null where they were not compiled in
-};
-constexpr int SPECTRUM_SETS = 3;
-extern const SpectrumSet spectrum_sets[SPECTRUM_SETS];
-
-// Whether there is a transform of so many real samples: an even number of 2s, 3s and 5s.
-bool can_transform(std::int64_t length);
-
-// The tables of a transform.
-class TransformTables {
-   public:
-    explicit TransformTables(std::int64_t length);
-    TransformTables(const TransformTables&) = delete;
-    TransformTables& operator=(const TransformTables&) = delete;
-    const Transform& transform() const { return transform_; }
-
-   private:
-    Transform transform_{};
-    std::vector<std::vector<float>> turns_;
-};
-
-// A matrix whose rows reach few inputs, all of them neighbours.
-class SparseMatrix {
-   public:
-    // from: [inputs, outputs].
-    SparseMatrix(const float* from, std::int64_t inputs, std::int64_t outputs);
-    SparseMatrix(const SparseMatrix&) = delete;
-    SparseMatrix& operator=(const SparseMatrix&) = delete;
-    const Reach* rows() const { return rows_.data(); }
-
-   private:
-    std::vector<float> weights_;
-    std::vector<Reach> rows_;
-};
 
 // As nn/levelling.py has it, borrowed.
 struct PlainLevelling {
@@ -61,16 +22,16 @@ struct PlainLevelling {
     const float* scale;      // [n_mels]
 };
 
-// One levelling of a chunk, in numbers of rows; engine/spectrum.py makes it. Offsets in the state are
-// in floats. A `held` of 0 has no entry.
+// One levelling of a chunk, in numbers of rows; engine/spectrum.py makes it.
 struct LevellingStep {
-    std::int64_t audio_rows, audio_kept, audio_held, audio_state;
+    std::int64_t audio_rows;
+    Kept audio;
     std::int64_t start;         // number of the first sample at hand: the oldest one kept
     std::int64_t begin;         // that of the first window's first sample; below 0 it is reflected
     std::int64_t end;           // that of the sample after the last
     std::int64_t ended;         // whether the utterance ends there
     std::int64_t frames;        // that are levelled
-    std::int64_t mel_kept, mel_held, mel_state;
+    Kept mel;
     std::int64_t overlap_state;
     std::int64_t out_begin, out_rows;  // what is given of the frames' sum
 };
@@ -94,9 +55,15 @@ class LevellingNetwork {
 
    private:
     std::int64_t overlap() const { return tables_.win_length - tables_.hop_length; }
-    // Rows of the buffers that a step works in.
+    // Samples of the windows of a step, and of their sum.
     std::int64_t padded(const LevellingStep&) const;
     std::int64_t total(const LevellingStep&) const;
+
+    struct Rooms {
+        float *scratch, *joined, *stated, *windows, *sum, *between;
+        std::size_t bytes;
+    };
+    Rooms lay_out(const std::vector<LevellingStep>&, std::int64_t mel_rows, char* arena) const;
 
     const SpectrumKernels& kernels_;
     const TransformTables transform_;

@@ -12,6 +12,7 @@ from torch import nn
 
 from wavewn.engine.onepass_native import run_natively
 from wavewn.engine.spectrum import level_natively
+from wavewn.engine.spectrum_synthesis import filter_natively
 from wavewn.engine.weights import check_plain
 from wavewn.models.generators import Generator
 from wavewn.models.levelled import Levelled
@@ -39,6 +40,7 @@ def prepared(
     check_plain(cast("nn.Module", model))
     ours: Generator = copy.deepcopy(model).eval().requires_grad_(False)
     if device.type == "cpu":
+        filter_natively(cast("nn.Module", ours), native)
         level_natively(cast("nn.Module", ours), native)
     if native:
         return natively(ours, precision, native, threads)

@@ -79,6 +79,14 @@ def why_not_native(levelling: Levelling) -> str:
     return ""
 
 
+def usable_set(instruction_set: str) -> str:
+    """Give the instruction set that is asked for, or the best that can run here."""
+    sets = instruction_sets()
+    if instruction_set in sets:
+        return instruction_set
+    return next(name for name, why in sets.items() if not why)
+
+
 def level_natively(model: nn.Module, instruction_set: str = "auto") -> bool:
     """Let the native kernel level what a model levels in torch, if it can; say so if it cannot."""
     native = False
@@ -106,10 +114,7 @@ class NativeLevelling(nn.Module):
         super().__init__()
         from wavewn import _native
 
-        sets = instruction_sets()
-        if instruction_set not in sets:
-            instruction_set = next(name for name, why in sets.items() if not why)
-        self.instruction_set = instruction_set
+        self.instruction_set = instruction_set = usable_set(instruction_set)
         self._inner = levelling
         bands = levelling.heard.matrix.shape[1]
         self._network = _native.Levelling(
@@ -188,10 +193,10 @@ class NativeLevelling(nn.Module):
             first = framed.start * own.hop_length
             steps.append(
                 [
-                    *(audio.end - audio.start, kept, *_place(audio_entry)),
+                    *(audio.end - audio.start, kept, *place(audio_entry)),
                     *(audio.start - kept, first - own.left, audio.end, int(audio.ended)),
                     framed.end - framed.start,
-                    *(stated, *_place(mel_entry), _place(overlap)[1]),
+                    *(stated, *place(mel_entry), place(overlap)[1]),
                     *(given.start + own.left - first, given.end - given.start),
                 ]
             )
@@ -199,6 +204,6 @@ class NativeLevelling(nn.Module):
         return Plan(np.array(steps, dtype=np.int64), audio.start, audio.end)
 
 
-def _place(entry: Entry | None) -> tuple[int, int]:
+def place(entry: Entry | None) -> tuple[int, int]:
     """Rows that an entry holds, and where it begins in a state."""
     return (0, 0) if entry is None else (entry.rows, entry.offset)

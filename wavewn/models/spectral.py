@@ -52,6 +52,7 @@ from wavewn.nn.wn import gated_activation
 INLET_TAPS = 7
 VOICE = -2.0  # what a band of harmonics of height 2 needs less than one of noise of variance 1
 LEVEL_WEIGHT = 5.0  # of what levelling has to mend, in the loss
+OVERLAP = 1.5  # what squared windows at a quarter of their length sum to
 LOUD = 6.0  # the logarithms of the filters go no higher
 
 
@@ -175,12 +176,16 @@ class Spectral(nn.Module):
     def _unlevelled(self, run: Flow, mel: Rows, noise: Rows) -> Rows:
         """What source and filters give."""
         x = mel.map(self._normalised)
-        cycles = self.pitch.flow(run, x).map(self.pitch.cycles, 1)
+        logits, envelopes = self.pitch.convolved(run, x), self.envelopes(run, x)
+        return self.filtered(run, mel, logits, envelopes, noise)
+
+    def filtered(self, run: Flow, mel: Rows, logits: Rows, envelopes: Rows, noise: Rows) -> Rows:
+        """Run the source, its F0 given by logits, and noise through the filters."""
+        count = self.settings.subframes
+        cycles = logits.interleave(count).map(self.pitch.cycles, 1)
         phase = run.accumulate(cycles)
-        spectra = self.envelopes(run, x).interleave(self.settings.subframes)
         newest = run.frames(noise, self.settings.n_fft, self.step)
-        envelope = mel.map(self._envelope, self.bins).repeat(self.settings.subframes)
-        parts = run.align(spectra, envelope, cycles, phase, newest)
+        parts = run.align(envelopes.interleave(count), mel.repeat(count), cycles, phase, newest)
         spectra, data = parts[0], None
         if spectra.data is not None:
             data = self._synthesize(*(part.whole for part in parts))
@@ -225,7 +230,7 @@ class Spectral(nn.Module):
         return run.conv(self.outlet, x)
 
     def _synthesize(
-        self, spectra: Tensor, envelope: Tensor, cycles: Tensor, phase: Tensor, noise: Tensor
+        self, spectra: Tensor, mel: Tensor, cycles: Tensor, phase: Tensor, noise: Tensor
     ) -> Tensor:
         """Filter the sources of each sub-frame; [batch, n_fft, sub-frames], float32."""
         length = self.settings.n_fft
@@ -233,12 +238,12 @@ class Spectral(nn.Module):
             return spectra.new_zeros(spectra.shape[0], length, 0, dtype=torch.float32)
         with torch.autocast(spectra.device.type, enabled=False):
             harmonic, turn, breath = spectra.float().transpose(1, 2).chunk(3, dim=2)
-            stated = envelope.transpose(1, 2)
+            stated = self._envelope(mel).transpose(1, 2)
             source = harmonics(cycles.transpose(1, 2), phase.transpose(1, 2), length, self.step)
             voice = self.fourier.rfft(source * self.window, length)
             air = self.fourier.rfft(noise.float().transpose(1, 2) * self.window, length)
             gain = (stated + harmonic + VOICE).clamp(max=LOUD).exp()
             filtered = self.fourier.turned(voice, gain, turn)
             filtered = filtered + air * (stated + breath).clamp(max=LOUD).exp()
-            frames = self.fourier.irfft(filtered, length) * (self.window / 1.5)
+            frames = self.fourier.irfft(filtered, length) * (self.window / OVERLAP)
             return frames.transpose(1, 2)
