@@ -30,7 +30,6 @@ cuda_host = beside("cuda_host.py")
 one_pass_models = beside("one_pass_models.py")
 ONE_PASS, make_one_pass = one_pass_models["ONE_PASS"], one_pass_models["make_one_pass"]
 
-NATIVELY = [name for name in ONE_PASS if not name.startswith("wavegan")]
 
 BANDS = 6
 HOP = 20
@@ -50,9 +49,15 @@ VARIANTS = {
     "gaussian-order-above-a-hop": (Gaussian(), 2, "nearest", 1, 0, 27, 0),
 }
 
-# Residual, skip and head channels: one vector and less, and more than a kernel takes at once.
+# Residual, skip and head channels: one vector and less, more than a kernel takes at once, and so
+# many that older taps are worth adding for several samples at once.
 NARROW = (8, 12, 16)
-WIDTHS = {"mixture-1-tap": (70, 33, 37), "gaussian-3-taps": (19, 16, 5)}
+WIDTHS = {
+    "mixture-1-tap": (70, 33, 37),
+    "gaussian-3-taps": (19, 16, 5),
+    "mu-law-3-taps": (40, 12, 16),
+    "gaussian-order-above-a-hop": (33, 12, 16),
+}
 
 # The models that several streams in a block of the CUDA kernel are tested with in the fast tests:
 # one of each head, with few and many channels, and with a prediction.
@@ -317,7 +322,7 @@ def one_pass_name(request):
     return request.param
 
 
-@pytest.fixture(params=[*ONE_PASS, *(f"native:{name}" for name in NATIVELY)])
+@pytest.fixture(params=[*ONE_PASS, *(f"native:{name}" for name in ONE_PASS)])
 def one_pass_way(request):
     """Each of the one-pass models, in torch and, where that can be, natively."""
     return request.param

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wavewn.config import HiFiGANConfig
-from wavewn.engine import onepass_native
+from wavewn.engine import onepass_flow, onepass_native
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.onepass_native import instruction_sets, run_natively, why_not_native
 from wavewn.engine.stream import Stream
@@ -96,7 +96,7 @@ def test_long_chunks_are_heard_in_pieces_to_the_last_bit(odd, monkeypatch):
     mel = mel_of(2, bands=10)
     whole = play(OnePassEngine(odd, native="auto"), mel)
 
-    monkeypatch.setattr(onepass_native, "MOST_NUMBERS", 4 * 12 * 10)
+    monkeypatch.setattr(onepass_flow, "MOST_NUMBERS", 4 * 12 * 10)
     engine = OnePassEngine(odd, native="auto")
     assert engine._model._native._piece == 4
     assert torch.equal(play(engine, mel), whole)
@@ -136,7 +136,7 @@ def test_chunks_of_one_size_share_a_program_and_not_too_many_are_kept(one_pass, 
     stream.push(mel[:, :, :1])
     assert len(programs) == known < FRAMES
 
-    monkeypatch.setattr(onepass_native, "MOST_PROGRAMS", 3)
+    monkeypatch.setattr(onepass_flow, "MOST_PROGRAMS", 3)
     play(engine, mel, 5)
     assert len(programs) <= known
     assert torch.equal(play(engine, mel, 5), play(engine, mel))
@@ -160,15 +160,24 @@ def test_an_utterance_too_short_to_reflect_is_named(one_pass):
         play(engine, mel_of(1, 1))
 
 
-def test_what_it_cannot_run_is_refused_with_the_reason(one_pass, odd):
-    assert "HiFi-GAN, MelGAN and spectral alone" in why_not_native(one_pass("wavegan"), "float32")
-    with pytest.raises(EngineError, match="natively: of one-pass models it runs HiFi-GAN"):
-        OnePassEngine(one_pass("wavegan"), native="auto")
+def test_what_it_cannot_run_is_refused_with_the_reason(odd):
+    other = torch.nn.Linear(2, 2)
+    assert "one-pass models and plain WaveNets alone" in why_not_native(other, "float32")
+    with pytest.raises(EngineError, match="cannot run natively: it runs one-pass models"):
+        run_natively(other, "float32")
     with pytest.raises(EngineError, match="avx1024: it has no kernel of float32"):
         OnePassEngine(odd, native="avx1024")
-    narrow = HiFiGAN(HiFiGANConfig(4, (5, 4), (10, 8), "2", (3,), ((1,),)), 5)
-    assert "in pairs" in why_not_native(narrow, "bfloat16")
-    assert not why_not_native(narrow, "float32")
+
+
+def test_widths_that_make_no_pairs_run_in_bfloat16():
+    torch.manual_seed(1)
+    model = HiFiGAN(HiFiGANConfig(12, (5, 4), (10, 8), "1", (3,), ((1, 2),)), 5)
+    model = model.eval().requires_grad_(False)
+    mel = mel_of(1, bands=5)
+
+    found = play(engine_of(model, "avx512-bf16", "bfloat16"), mel)
+
+    torch.testing.assert_close(found, play(OnePassEngine(model), mel), rtol=0, atol=1e-2)
 
 
 def test_a_machine_without_a_set_says_why(one_pass, monkeypatch):

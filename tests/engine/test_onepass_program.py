@@ -6,10 +6,11 @@ import torch
 
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.onepass_buffers import ALIGNMENT
+from wavewn.engine.onepass_flow import Kernel, NativeFlow
 from wavewn.engine.onepass_layers import merged, merged_rows, plain
 from wavewn.engine.onepass_memory import Memory
-from wavewn.engine.onepass_native import Kernel, NativeFlow, run_natively
-from wavewn.engine.onepass_program import ADD, CONV, GATE, LOAD, MAP, PAD, SAVE, Writer
+from wavewn.engine.onepass_native import run_natively
+from wavewn.engine.onepass_program import ADD, CONV, GATE, LOAD, MAP, PAD, REPEAT, SAVE, Writer
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 from wavewn.state import StreamState
@@ -68,7 +69,7 @@ def test_sums_and_rectifiers_are_part_of_a_convolution(one_pass, writers):
 @pytest.mark.parametrize("outputs", [1, 5, 8, 16])
 def test_a_merged_layer_makes_the_same_rows(outputs):
     layer = PaddedConv1d(3, outputs, 5).requires_grad_(False)
-    one, many, together = plain(layer), merged(layer), merged_rows(layer)
+    one, many, together = plain(layer, 0), merged(layer), merged_rows(layer, 0)
     x = torch.randn(together + 4, 3)
 
     def run(weights, bias, dilation, stride, precise, rows):
@@ -85,13 +86,13 @@ def test_a_merged_layer_makes_the_same_rows(outputs):
 @pytest.mark.parametrize(("taps", "rate"), [(8, 4), (11, 5), (7, 3)])
 def test_a_transposed_layer_is_one_of_more_outputs(taps, rate):
     layer = UpsamplingConv1d(3, 2, taps, rate, crop=0).requires_grad_(False)
-    weights, bias, dilation, stride, precise = plain(layer)
+    weights, bias, dilation, stride, precise = plain(layer, 0)
     x = torch.randn(1, 3, 6)
     padded = torch.nn.functional.pad(x, (len(weights) - 1, 0))[0].T
 
     rows = [sum(padded[row + tap] @ w for tap, w in enumerate(weights)) + bias for row in range(6)]
 
-    assert (dilation, stride, precise) == (1, 1, False)
+    assert (dilation, stride, precise) == (1, 1, 0)
     expected = layer(x, 0, 6 * rate)[0].T
     torch.testing.assert_close(torch.stack(rows).view(-1, 2), expected, rtol=0, atol=1e-5)
 
@@ -106,6 +107,9 @@ def test_a_transposed_layer_is_one_of_more_outputs(taps, rate):
         ([PAD, 0, 0, 2, 3, 0, 0, 2], "repeats no row"),
         ([MAP, 2, 0, 0, 0, 21], "leaves the caller's arrays"),
         ([MAP, 0, 0, 2, 0, 31], "leaves the caller's arrays"),
+        ([MAP, 3, 0, 0, 0, 11], "leaves the caller's arrays"),
+        ([REPEAT, 0, 0, 0, 3, 1, 0], "repeats nothing"),
+        ([REPEAT, 0, 0, 0, 30, 4, 30], "leaves the arena"),
         ([MAP, 0, -2, 0, 0, 1], "leaves the arena"),
         ([CONV, 7, 0, 0, -1, 1, -1], "runs no layer"),
         ([CONV, 0, 0, 0, -1, 0, -1], "runs no layer"),
@@ -118,28 +122,28 @@ def test_a_transposed_layer_is_one_of_more_outputs(taps, rate):
     ],
 )
 def test_a_step_that_leaves_its_arrays_is_refused(step, message):
-    layer = (np.zeros((3, 2, 4), np.float32), np.zeros(4, np.float32), 1, 1, False)
-    layers = [layer, (*layer[:4], True)]
+    layer = (np.zeros((3, 2, 4), np.float32), np.zeros(4, np.float32), 1, 1, 0)
+    layers = [layer, (*layer[:4], 1)]
     network = native.OnePassNetwork("portable", False, 1, layers)
     steps = np.array([step + [0] * (8 - len(step))], dtype=np.int64)
 
     with pytest.raises(ValueError, match=message):
-        native.OnePassProgram(network, steps, 4096, 100, 20, 30)
+        native.OnePassProgram(network, steps, 4096, 100, 20, 10, 30)
 
 
 def test_arrays_of_another_size_are_refused():
-    layer = (np.zeros((3, 2, 4), np.float32), np.zeros(4, np.float32), 1, 1, False)
+    layer = (np.zeros((3, 2, 4), np.float32), np.zeros(4, np.float32), 1, 1, 0)
     network = native.OnePassNetwork("portable", False, 1, [layer])
-    program = native.OnePassProgram(network, np.zeros((0, 8), np.int64), 64, 4, 2, 3)
-    state, mel, audio = (np.zeros((1, size), np.float32) for size in (4, 2, 3))
+    program = native.OnePassProgram(network, np.zeros((0, 8), np.int64), 64, 4, 2, 1, 3)
+    state, mel, drive, audio = (np.zeros((1, size), np.float32) for size in (4, 2, 1, 3))
 
-    program.run(state, mel, audio)
+    program.run(state, mel, drive, audio)
     with pytest.raises(ValueError, match="not of the program's size"):
-        program.run(state, mel, mel)
+        program.run(state, mel, mel, audio)
     with pytest.raises(ValueError, match="no kernel for avx1024"):
         native.OnePassNetwork("avx1024", False, 1, [layer])
     with pytest.raises(ValueError, match="bias of a layer do not go together"):
-        native.OnePassNetwork("portable", False, 1, [(*layer[:2], 0, 1, False)])
+        native.OnePassNetwork("portable", False, 1, [(*layer[:2], 0, 1, 0)])
 
 
 @pytest.mark.parametrize("name", ["portable", "avx2", "avx512"])
@@ -151,10 +155,10 @@ def test_a_precise_layer_sums_in_doubles(name):
     layer.bias.zero_()
     x = torch.randn(1, 40, 30)
 
-    def flow(run, rows):
+    def flow(run, rows, noise):
         return run.conv(layer, rows)
 
-    ours = NativeFlow(flow, [layer], 40, 1, Kernel("float32", name))
+    ours = NativeFlow(flow, [layer], 40, 0, 1, Kernel("float32", name))
     exact = torch.nn.functional.conv1d(x.double(), layer.weight.double(), padding=2)
     rounded = torch.nn.functional.conv1d(x, layer.weight, padding=2)
 

@@ -1,4 +1,4 @@
-// wavewn._native for one-pass models; engine/onepass_native.py is its face.
+// wavewn._native for one-pass models; engine/onepass_flow.py is its face.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -27,7 +27,8 @@ namespace {
 template <class T, int Axes>
 using Array = nb::ndarray<T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
 using Given =
-    std::tuple<Array<const float, 3>, Array<const float, 1>, std::int64_t, std::int64_t, bool>;
+    std::tuple<Array<const float, 3>, Array<const float, 1>, std::int64_t, std::int64_t,
+               std::int64_t>;
 
 const OnePassKernels& kernels_of(const std::string& set) {
     for (const OnePassSet& one : onepass_sets)
@@ -72,14 +73,17 @@ class PackedLayers {
 
     static std::vector<PlainConvolution> borrowed(const std::vector<Given>& layers) {
         std::vector<PlainConvolution> plain;
-        for (const auto& [weights, bias, dilation, stride, precise] : layers) {
+        for (const auto& [weights, bias, dilation, stride, kind] : layers) {
             const auto axis = [&weights = weights](std::size_t i) {
                 return static_cast<std::int64_t>(weights.shape(i));
             };
-            if (bias.shape(0) != weights.shape(2) || dilation < 1 || stride < 1)
+            const bool smooths = kind == static_cast<std::int64_t>(LayerKind::smoothing);
+            if ((bias.shape(0) != weights.shape(2) && !smooths) || dilation < 1 || stride < 1 ||
+                kind < 0 || kind > 2)
                 throw std::invalid_argument("weights and bias of a layer do not go together");
-            plain.push_back({weights.data(), bias.data(), axis(0), axis(1), axis(2), dilation,
-                             stride, precise});
+            const auto outputs = static_cast<std::int64_t>(bias.shape(0));
+            plain.push_back({weights.data(), bias.data(), axis(0), axis(1), outputs, dilation,
+                             stride, static_cast<LayerKind>(kind)});
         }
         return plain;
     }
@@ -92,16 +96,18 @@ class PackedLayers {
 class ChunkProgram {
    public:
     ChunkProgram(PackedLayers& layers, const Array<const std::int64_t, 2>& steps, std::int64_t arena,
-            std::int64_t state, std::int64_t mel, std::int64_t audio)
-        : layers_(layers), program_(layers.network(), listed(steps), {arena, state, mel, audio}) {}
+            std::int64_t state, std::int64_t mel, std::int64_t drive, std::int64_t audio)
+        : layers_(layers), program_(layers.network(), listed(steps), {arena, state, mel, drive, audio}) {}
 
-    void run(Array<float, 2> state, Array<const float, 2> mel, Array<float, 2> audio) {
+    void run(Array<float, 2> state, Array<const float, 2> mel, Array<const float, 2> drive,
+             Array<float, 2> audio) {
         const OnePassProgram::Sizes& sizes = program_.sizes();
         const auto wide = [&](const auto& array, std::int64_t size) {
             return array.shape(0) == state.shape(0) &&
                    static_cast<std::int64_t>(array.shape(1)) == size;
         };
-        if (!wide(state, sizes.state) || !wide(mel, sizes.mel) || !wide(audio, sizes.audio))
+        if (!wide(state, sizes.state) || !wide(mel, sizes.mel) || !wide(drive, sizes.drive) ||
+            !wide(audio, sizes.audio))
             throw std::invalid_argument("an array is not of the program's size");
         const auto bytes = static_cast<std::size_t>(sizes.arena);
         Desk desk = layers_.take(bytes);
@@ -110,7 +116,7 @@ class ChunkProgram {
             for (std::size_t row = 0; row < state.shape(0); ++row)
                 program_.run(*desk.workers, static_cast<char*>(desk.arena.get()),
                              state.data() + row * state.shape(1), mel.data() + row * mel.shape(1),
-                             audio.data() + row * audio.shape(1));
+                             drive.data() + row * drive.shape(1), audio.data() + row * audio.shape(1));
         }
         layers_.lay_back(std::move(desk));
     }
@@ -136,10 +142,10 @@ void bind_onepass(nb::module_& module) {
              "instruction_set"_a, "bfloat16"_a, "threads"_a, "layers"_a);
     nb::class_<ChunkProgram>(module, "OnePassProgram", "The steps of chunks of one size.")
         .def(nb::init<PackedLayers&, const Array<const std::int64_t, 2>&, std::int64_t, std::int64_t,
-                      std::int64_t, std::int64_t>(),
+                      std::int64_t, std::int64_t, std::int64_t>(),
              nb::keep_alive<1, 2>(), "network"_a, "steps"_a, "arena_bytes"_a, "state"_a, "mel"_a,
-             "audio"_a)
-        .def("run", &ChunkProgram::run, "state"_a, "mel"_a, "audio"_a,
+             "drive"_a, "audio"_a)
+        .def("run", &ChunkProgram::run, "state"_a, "mel"_a, "drive"_a, "audio"_a,
              "Advance the states of a batch, row by row, and write its audio.");
     module.def(
         "onepass_sets",

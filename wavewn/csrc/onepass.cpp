@@ -81,15 +81,19 @@ OnePassNetwork::OnePassNetwork(const OnePassKernels& kernels, bool bfloat16,
         const auto panel = static_cast<std::int64_t>(VECTOR * kernels.panel);
         const auto outputs = static_cast<std::size_t>((plain.outputs + panel - 1) / panel * panel);
         const auto depth = static_cast<std::size_t>(plain.taps * plain.inputs);
-        if (plain.is_precise)
+        if (plain.kind == LayerKind::smoothing) return rounded_up(depth * sizeof(float));
+        if (plain.kind == LayerKind::precise)
             return rounded_up(static_cast<std::size_t>(plain.outputs) * depth * sizeof(double));
         return rounded_up(outputs * depth * static_cast<std::size_t>(operand_bytes()));
     };
     std::size_t bytes = 0;
     for (const PlainConvolution& plain : layers) {
-        if (plain.is_precise && (plain.outputs > PRECISE_OUTPUTS || plain.stride != 1))
+        const bool product = plain.kind == LayerKind::product;
+        if (!product && (plain.outputs > PRECISE_OUTPUTS || plain.stride != 1))
             throw std::invalid_argument("a precise layer is too wide, or makes several rows at once");
-        if (bfloat16 && plain.inputs % 2 && !plain.is_precise)
+        if (plain.kind == LayerKind::smoothing && (plain.inputs != 1 || plain.dilation != 1))
+            throw std::invalid_argument("a smoothing has one filter");
+        if (bfloat16 && plain.inputs % 2 && product)
             throw std::invalid_argument("bfloat16 meets inputs in pairs, and a layer has an odd one");
         bytes += weight_bytes(plain) + rounded_up(whole_vectors(plain.outputs) * sizeof(float));
     }
@@ -98,8 +102,10 @@ OnePassNetwork::OnePassNetwork(const OnePassKernels& kernels, bool bfloat16,
     std::memset(to, 0, bytes);
     for (const PlainConvolution& plain : layers) {
         OnePassLayer layer{plain.inputs, plain.outputs, plain.taps, plain.dilation, plain.stride, to,
-                           nullptr, plain.is_precise};
-        if (plain.is_precise)
+                           nullptr, plain.kind};
+        if (plain.kind == LayerKind::smoothing)
+            std::memcpy(to, plain.weights, static_cast<std::size_t>(plain.taps) * sizeof(float));
+        else if (plain.kind == LayerKind::precise)
             pack_precise(plain, to);
         else
             pack(plain, kernels.panel, bfloat16, to);
@@ -118,14 +124,14 @@ OnePassProgram::OnePassProgram(const OnePassNetwork& network, std::vector<Step> 
 }
 
 void OnePassProgram::run(Workers& workers, char* arena, float* state, const float* mel,
-                         float* audio) const noexcept {
+                         const float* drive, float* audio) const noexcept {
     const auto share = [](void* context, int jobs, void (*job)(void*, int), void* argument) {
         static_cast<Workers*>(context)->run(jobs, job, argument);
     };
     const Sharing sharing{workers.threads(), share, &workers};
     const FlushDenormals flush;
     network_.kernel()({steps_.data(), static_cast<std::int64_t>(steps_.size()),
-                       network_.layers().data(), arena, state, mel, audio, &sharing});
+                       network_.layers().data(), arena, state, mel, drive, audio, &sharing});
 }
 
 namespace {
@@ -167,6 +173,8 @@ void OnePassProgram::check(const Step& step) const {
             const MapStep& s = step.map;
             if (static_cast<Place>(s.from_place) == Place::outside)
                 within(s.from, s.count, sizes_.mel);
+            else if (static_cast<Place>(s.from_place) == Place::drive)
+                within(s.from, s.count, sizes_.drive);
             else
                 check_buffer(s.from, s.count * 4);
             if (static_cast<Place>(s.to_place) == Place::outside)
@@ -182,9 +190,12 @@ void OnePassProgram::check(const Step& step) const {
             const OnePassLayer& layer = network_.layers()[static_cast<std::size_t>(s.layer)];
             const std::int64_t heard =
                 (s.rows - 1) * layer.stride + 1 + (layer.taps - 1) * layer.dilation;
-            check_buffer(s.from, heard * layer.inputs * (layer.is_precise ? 4 : operand));
+            const bool product = layer.kind == LayerKind::product;
+            const bool smooths = layer.kind == LayerKind::smoothing;
+            const std::int64_t width = smooths ? layer.outputs : layer.inputs;
+            check_buffer(s.from, heard * width * (product ? operand : 4));
             const bool adds = s.to < 0 || s.added >= 0 || s.heard >= 0;
-            expect(!layer.is_precise || !adds, "adds to a precise layer");
+            expect(product || !adds, "adds to a precise layer");
             if (s.to >= 0) check_buffer(s.to, s.rows * layer.outputs * 4);
             if (s.heard >= 0) check_buffer(s.heard, s.rows * layer.outputs * operand);
             if (s.added >= 0) check_buffer(s.added, s.rows * layer.outputs * 4);
@@ -196,6 +207,13 @@ void OnePassProgram::check(const Step& step) const {
             const bool narrow = static_cast<Place>(s.to_place) == Place::operands;
             check_buffer(s.from, s.rows * s.channels * 8);
             return check_buffer(s.to, s.rows * s.channels * (narrow ? operand : 4));
+        }
+        case StepKind::repeat: {
+            const RepeatStep& s = step.repeat;
+            expect(s.rows >= 0 && s.channels > 0 && s.factor > 0, "repeats nothing");
+            const bool narrow = static_cast<Place>(s.to_place) == Place::operands;
+            check_buffer(s.from, s.rows * s.channels * 4);
+            return check_buffer(s.to, s.rows * s.factor * s.channels * (narrow ? operand : 4));
         }
         case StepKind::add: {
             const AddStep& s = step.add;

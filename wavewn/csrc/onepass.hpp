@@ -16,7 +16,8 @@
 // is one of `rate` times as many outputs, whose rows are then those of `rate` rows. So is one of few
 // outputs: as many rows as fill a vector are made at once, from all rows that they see together.
 //
-// A precise convolution (nn/padded.py) reads floats and sums in doubles, in every precision.
+// A precise convolution (nn/padded.py) reads floats and sums in doubles, in every precision; so does
+// one of an odd number of inputs in bfloat16, which takes them in pairs.
 //
 //     onepass_kernel.hpp  the steps, compiled once for each instruction set (onepass_SET.cpp)
 //     onepass.cpp         packs weights, and checks a list of steps before it ever runs
@@ -35,12 +36,17 @@ namespace wavewn {
 constexpr int STEP_NUMBERS = 8;
 constexpr int PRECISE_OUTPUTS = 1024;  // that a precise layer has at most
 
-enum class StepKind : std::int64_t { load, save, pad, map, conv, add, gate };
-enum class Map : std::int64_t { copy, leaky, divide, tanh };
+enum class StepKind : std::int64_t { load, save, pad, map, conv, add, gate, repeat };
+enum class Map : std::int64_t { copy, leaky, divide, tanh, scale };
 enum class PadMode : std::int64_t { zeros, reflect, replicate };
 
 // Where a map reads and writes.
-enum class Place : std::int64_t { floats, operands, outside };
+// outside: the mel to read or the audio to write; drive: the noise to read.
+enum class Place : std::int64_t { floats, operands, outside, drive };
+
+// How a layer meets its rows. precise: floats, sums in doubles, weights [taps][inputs][outputs] of
+// them. smoothing: floats, one filter [taps] for every channel.
+enum class LayerKind : std::int64_t { product, precise, smoothing };
 
 // A layer, packed: panels of as many vectors of sixteen outputs as the kernel says (one in the last
 // where that is enough), each [taps][inputs / group][vectors][16][group]; group is 2 in bfloat16,
@@ -50,7 +56,7 @@ struct OnePassLayer {
     std::int64_t stride;  // input rows from one row of outputs to the next
     const void* weights;
     const float* bias;  // [outputs, padded to vectors]
-    bool is_precise;    // reads floats and sums in doubles: weights are [taps][inputs][outputs] of them
+    LayerKind kind;
 };
 
 // What a step means, by its kind. Offsets in the arena are in bytes, in the state in floats; counts
@@ -80,6 +86,9 @@ struct AddStep {  // to = a + b
 struct GateStep {  // to = tanh(first half of a row's channels) * sigmoid(second half)
     std::int64_t kind, from, to_place, to, rows, channels;  // channels: of a row of `to`
 };
+struct RepeatStep {  // each row so many times
+    std::int64_t kind, from, to_place, to, rows, channels, factor;
+};
 
 union Step {
     std::int64_t numbers[STEP_NUMBERS];
@@ -91,6 +100,7 @@ union Step {
     ConvStep conv;
     AddStep add;
     GateStep gate;
+    RepeatStep repeat;
 };
 static_assert(sizeof(Step) == sizeof(std::int64_t) * STEP_NUMBERS, "steps are rows of numbers");
 
@@ -109,6 +119,7 @@ struct OnePassRun {
     char* arena;
     float* state;
     const float* mel;
+    const float* drive;  // or null
     float* audio;
     const Sharing* sharing;
 };

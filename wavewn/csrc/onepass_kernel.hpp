@@ -260,10 +260,25 @@ inline void convolve_precisely(const OnePassRun& run, const ConvStep& step) {
     }
 }
 
+inline void smooth(const OnePassRun& run, const ConvStep& step) {
+    const OnePassLayer& layer = run.layers[step.layer];
+    const auto* const w = static_cast<const float*>(layer.weights);
+    const auto* const from = place<const float>(run.arena, step.from);
+    auto* const to = place<float>(run.arena, step.to);
+    const std::int64_t count = step.rows * layer.outputs;
+    for (std::int64_t i = 0; i < count; i += 16) {
+        Floats sum = all(0.0f);
+        for (std::int64_t tap = 0; tap < layer.taps; ++tap)
+            sum = fused(all(w[tap]), load(from + tap * layer.outputs + i), sum);
+        store_part(to + i, sum, static_cast<int>(count - i < 16 ? count - i : 16));
+    }
+}
+
 template <class P>
 void convolve(const OnePassRun& run, const ConvStep& step) {
     const OnePassLayer& layer = run.layers[step.layer];
-    if (layer.is_precise) return convolve_precisely(run, step);
+    if (layer.kind == LayerKind::precise) return convolve_precisely(run, step);
+    if (layer.kind == LayerKind::smoothing) return smooth(run, step);
     const std::int64_t products = step.rows * layer.taps * layer.inputs * layer.outputs;
     if (run.sharing->threads == 1 || products < WORTH_SHARING)
         return convolve_rows<P>(run, step, 0, step.rows);
@@ -276,6 +291,7 @@ void convolve(const OnePassRun& run, const ConvStep& step) {
 INLINE Floats mapped(Map map, float number, const Floats& x) {
     if (map == Map::leaky) return at_least(x * all(number), x);
     if (map == Map::divide) return x / all(number);
+    if (map == Map::scale) return x * all(number);
     if (map == Map::tanh) {  // (1 - a) / (1 + a), a = e^-2x
         const Floats a = exp2(clamp(x * all(-2.885390081777927f), -40.0f, 40.0f));
         return (all(1.0f) - a) / (all(1.0f) + a);
@@ -309,9 +325,9 @@ template <class P>
 void map(const OnePassRun& run, const MapStep& s) {
     const auto outside = static_cast<std::int64_t>(Place::outside);
     const auto operands = static_cast<std::int64_t>(Place::operands);
-    const float* const from = s.from_place == outside
-                                  ? run.mel + s.from
-                                  : reinterpret_cast<const float*>(run.arena + s.from);
+    const float* from = reinterpret_cast<const float*>(run.arena + s.from);
+    if (s.from_place == outside) from = run.mel + s.from;
+    if (s.from_place == static_cast<std::int64_t>(Place::drive)) from = run.drive + s.from;
     float* floats = nullptr;
     typename P::Operand* inputs = nullptr;
     if (s.to_place == outside)
@@ -326,6 +342,7 @@ void map(const OnePassRun& run, const MapStep& s) {
         case Map::leaky: return map_all<P>(s, Map::leaky, from, floats, inputs);
         case Map::divide: return map_all<P>(s, Map::divide, from, floats, inputs);
         case Map::tanh: return map_all<P>(s, Map::tanh, from, floats, inputs);
+        case Map::scale: return map_all<P>(s, Map::scale, from, floats, inputs);
     }
 }
 
@@ -402,6 +419,23 @@ void gate(const OnePassRun& run, const GateStep& s) {
         }
 }
 
+template <class P>
+void repeat(const OnePassRun& run, const RepeatStep& s) {
+    const auto* from = place<const float>(run.arena, s.from);
+    const bool narrow = s.to_place == static_cast<std::int64_t>(Place::operands);
+    auto* floats = place<float>(run.arena, s.to);
+    auto* operands = place<typename P::Operand>(run.arena, s.to);
+    for (std::int64_t row = 0; row < s.rows * s.factor; ++row)
+        for (std::int64_t i = 0; i < s.channels; i += 16) {
+            const auto count = static_cast<int>(s.channels - i < 16 ? s.channels - i : 16);
+            const Floats x = load(from + row / s.factor * s.channels + i);
+            if (narrow)
+                write_part<P>(operands + row * s.channels + i, x, count);
+            else
+                store_part(floats + row * s.channels + i, x, count);
+        }
+}
+
 inline void add_all(const OnePassRun& run, const AddStep& s) {
     const auto* const a = reinterpret_cast<const float*>(run.arena + s.a);
     const auto* const b = reinterpret_cast<const float*>(run.arena + s.b);
@@ -421,6 +455,7 @@ void run_steps(const OnePassRun& run) {
             case StepKind::conv: convolve<P>(run, step.conv); break;
             case StepKind::add: add_all(run, step.add); break;
             case StepKind::gate: gate<P>(run, step.gate); break;
+            case StepKind::repeat: repeat<P>(run, step.repeat); break;
         }
     }
 }

@@ -18,7 +18,7 @@ struct PlainConvolution {
     const float* weights;  // [taps, inputs, outputs], oldest tap first
     const float* bias;     // [outputs]
     std::int64_t taps, inputs, outputs, dilation, stride;
-    bool is_precise;
+    LayerKind kind;
 };
 
 // The sets that one-pass models have kernels for, best first.
@@ -51,14 +51,15 @@ class OnePassProgram {
    public:
     struct Sizes {
         std::int64_t arena;  // bytes
-        std::int64_t state, mel, audio;  // numbers of a stream
+        std::int64_t state, mel, drive, audio;  // numbers of a stream
     };
     OnePassProgram(const OnePassNetwork&, std::vector<Step> steps, Sizes);
 
     const Sizes& sizes() const { return sizes_; }
 
     // One stream; `arena` has sizes().arena bytes on a boundary of 64. Allocates nothing.
-    void run(Workers&, char* arena, float* state, const float* mel, float* audio) const noexcept;
+    void run(Workers&, char* arena, float* state, const float* mel, const float* drive,
+             float* audio) const noexcept;
 
    private:
     void check(const Step&) const;

@@ -6,13 +6,13 @@ whoever reads older rows too finds them in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from wavewn.engine.onepass_layers import stretches
+from wavewn.engine.onepass_layers import PRODUCT, Layer, kind_of, stretches
 from wavewn.engine.onepass_record import Signal
-from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
+from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 
 ALIGNMENT = 64  # bytes
 SLACK = 64  # bytes behind each buffer, which whole vectors may touch
@@ -89,15 +89,24 @@ class Demand:
     readers: list[Signal] = field(default_factory=list)
 
 
-def heard_rows(signal: Signal) -> tuple[int, int, Window]:
-    """Rows of its input that a layer's output sees, padding included, and how it reads them."""
+def heard_rows(signal: Signal, pairs: bool) -> tuple[int, int, Window]:
+    """Rows of its input that a layer's output sees, padding included, and how it reads them.
+
+    Args:
+        signal: The output.
+        pairs: Whether operands are bfloat16.
+    """
     layer = signal.layer
     if isinstance(layer, UpsamplingConv1d):
         first, last = strides(signal)
-        return first - stretches(layer) + 1, last, Window("zeros", False)
+        return first - stretches(layer) + 1, last, Window("zeros", _exact(layer, pairs))
     assert isinstance(layer, PaddedConv1d), "another kind of layer"
-    window = Window(layer.padding_mode_name, isinstance(layer, PreciseConv1d))
+    window = Window(layer.padding_mode_name, _exact(layer, pairs))
     return signal.start - layer.left, signal.end + layer.right, window
+
+
+def _exact(layer: Layer, pairs: bool) -> bool:
+    return kind_of(layer, pairs) != PRODUCT
 
 
 def strides(signal: Signal) -> tuple[int, int]:
@@ -105,6 +114,24 @@ def strides(signal: Signal) -> tuple[int, int]:
     layer = signal.layer
     assert isinstance(layer, UpsamplingConv1d), "another kind of layer"
     return (signal.start + layer.crop) // layer.rate, -(-(signal.end + layer.crop) // layer.rate)
+
+
+def demands(made: Sequence[Signal], pairs: bool) -> dict[Signal, Demand]:
+    """Note what is read of each signal; `pairs` as in `heard_rows`."""
+    found = {signal: Demand() for signal in made}
+    for signal in made:
+        for part in signal.inputs:
+            demand = found[part.signal]
+            demand.readers.append(signal)
+            if signal.start == signal.end:
+                continue
+            if signal.layer is not None:
+                low, high, window = heard_rows(signal, pairs)
+                demand.windows.setdefault(window, Span(low, high)).take(low, high)
+            else:
+                demand.floats = demand.floats or Span(part.start, part.end)
+                demand.floats.take(part.start, part.end)
+    return found
 
 
 def allocate(buffers: Iterable[Buffer]) -> int:

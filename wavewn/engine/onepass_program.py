@@ -17,11 +17,11 @@ import numpy as np
 
 from wavewn.engine.onepass_buffers import (
     Buffer,
-    Demand,
     Span,
     Spot,
     Window,
     allocate,
+    demands,
     heard_rows,
     strides,
 )
@@ -30,10 +30,10 @@ from wavewn.engine.onepass_record import Part, Signal
 from wavewn.nn.padded import UpsamplingConv1d
 from wavewn.state import Entry
 
-LOAD, SAVE, PAD, MAP, CONV, ADD, GATE = range(7)  # StepKind in csrc/onepass.hpp
-MAPS = {"copy": 0, "leaky": 1, "divide": 2, "tanh": 3}  # Map
+LOAD, SAVE, PAD, MAP, CONV, ADD, GATE, REPEAT = range(8)  # StepKind in csrc/onepass.hpp
+MAPS = {"copy": 0, "leaky": 1, "divide": 2, "tanh": 3, "scale": 4}  # Map
 MODES = {"zeros": 0, "reflect": 1, "replicate": 2}  # PadMode
-FLOATS, OPERANDS, OUTSIDE = range(3)  # Place
+FLOATS, OPERANDS, OUTSIDE, DRIVE = range(4)  # Place
 
 
 class Program(NamedTuple):
@@ -78,11 +78,11 @@ class Writer:
     ) -> None:
         self._output, self._entries, self._numbers = output, entries, numbers
         self._operand_bytes = operand_bytes
-        self._demands = {signal: Demand() for signal in made}
+        self._pairs = operand_bytes == 2
+        self._demands = demands(made, self._pairs)
         self._floats: dict[Signal, Buffer] = {}
         self._windows: dict[tuple[Signal, Window], Buffer] = {}
         self._steps: list[tuple[int | Spot, ...]] = []
-        self._ask(made)
         fused = {part.signal for part in map(self._fused, made) if part is not None}
         for signal in made:
             if signal not in fused:
@@ -98,28 +98,13 @@ class Writer:
                 row[i] = value.address if isinstance(value, Spot) else value
         return Program(table, arena_bytes)
 
-    def _ask(self, made: Sequence[Signal]) -> None:
-        """Note what is read of each signal."""
-        for signal in made:
-            for part in signal.inputs:
-                demand = self._demands[part.signal]
-                demand.readers.append(signal)
-                if signal.start == signal.end:
-                    continue
-                if signal.kind in ("conv", "up"):
-                    low, high, window = heard_rows(signal)
-                    demand.windows.setdefault(window, Span(low, high)).take(low, high)
-                else:
-                    demand.floats = demand.floats or Span(part.start, part.end)
-                    demand.floats.take(part.start, part.end)
-
     def _fused(self, signal: Signal) -> Part | None:
         """Find the part of a sum that is a convolution in whose output the sum is made."""
         for part in signal.inputs if signal.kind == "add" and signal.end > signal.start else ():
             conv = part.signal
             alone = len(self._demands[conv].readers) == 1 and not conv.reads and not conv.saves
             whole = (part.start, part.end) == (conv.start, conv.end)
-            if conv.kind == "conv" and alone and whole and not heard_rows(conv)[2].exact:
+            if conv.kind == "conv" and alone and whole and not self._is_exact(conv):
                 return part
         return None
 
@@ -181,6 +166,10 @@ class Writer:
             self._windows[signal, window] = buffer
         return self._windows[signal, window]
 
+    def _is_exact(self, conv: Signal) -> bool:
+        """Whether a layer reads floats, and can do nothing but write its own."""
+        return heard_rows(conv, self._pairs)[2].exact
+
     def _wants_floats(self, signal: Signal) -> bool:
         """Whether a signal needs a buffer of floats."""
         demand = self._demands[signal]
@@ -191,7 +180,7 @@ class Writer:
     def _heard(self, signal: Signal) -> Signal | None:
         """Find the rectified copy of a signal that its convolution can write along with it."""
         conv = signal if signal.kind == "conv" else getattr(self._fused(signal), "signal", None)
-        by_conv = conv is not None and not heard_rows(conv)[2].exact
+        by_conv = conv is not None and not heard_rows(conv, self._pairs)[2].exact
         for reader in self._demands[signal].readers if by_conv else ():
             demand, part = self._demands[reader], reader.inputs[0]
             whole = (part.start, part.end) == (signal.start, signal.end) and part.end > part.start
@@ -220,7 +209,7 @@ class Writer:
     ) -> None:
         layer = signal.layer
         assert layer is not None, "no layer"
-        low, _, reading = heard_rows(signal)
+        low, _, reading = heard_rows(signal, self._pairs)
         rows = signal.end - signal.start
         if isinstance(layer, UpsamplingConv1d):  # a row of the product is `rate` rows
             assert isinstance(to, Spot), "no buffer for it"
@@ -253,15 +242,19 @@ class Writer:
         if kind == "gate" and source is not None:
             self._step(GATE, self._spot(source), place, to, rows, signal.channels)
             return
+        if kind == "repeat" and source is not None:
+            given = source.end - source.start
+            factor = int(signal.number)
+            self._step(REPEAT, self._spot(source), place, to, given, signal.channels, factor)
+            return
         count = rows * signal.channels
         if kind in MAPS and source is not None:
             begin: Spot | int = self._spot(source)
             how, number, origin = MAPS[kind], signal.number, FLOATS
         else:
             how, number = MAPS["copy"], 0.0
-            outside = kind == "input"
-            origin = OUTSIDE if outside else FLOATS
-            begin = 0 if outside else Spot(self._floats[signal], signal.start)
+            origin = {"input": OUTSIDE, "drive": DRIVE}.get(signal.kind, FLOATS)
+            begin = Spot(self._floats[signal], signal.start) if origin == FLOATS else 0
         self._step(MAP, origin, begin, place, to, count, how, bits(number))
 
     def _load(self, signal: Signal, buffer: Buffer) -> int:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wavewn.nn.flow import Flow, Rows
+from wavewn.nn.layout import repeat
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 from wavewn.nn.wn import gated_activation
 
@@ -25,14 +26,14 @@ class Signal:
     """Rows that one operation makes.
 
     Attributes:
-        kind: "input", "conv", "up", "add", "gate", or of what treats each number by itself "leaky",
-            "divide" or "tanh".
+        kind: "input", "drive" (noise), "conv", "up", "add", "gate", "repeat", or, of what treats
+            each number by itself, "leaky", "divide", "scale" or "tanh".
         channels: Of each row.
         start: Number of the first row.
         end: Number of the row after the last.
         inputs: What it is made of.
         layer: That makes it, where it is "conv" or "up".
-        number: The slope, or the divisor.
+        number: The slope, the divisor, the factor.
         reads: Older rows that are taken out of the state: (entry, start, end).
         saves: Rows that are put into it.
         maps: Parts that were made of it number by number, by how; nothing is computed twice.
@@ -76,12 +77,17 @@ class Part:
             return cast("Part", part)._mapped("leaky", 0.0)
         if function is gated_activation:
             return cast("Part", part)._mapped("gate", 0.0)
+        if function is repeat:
+            return cast("Part", part)._repeated(args[1])
         if function is torch.tanh:
             return cast("Part", part)._mapped("tanh", 0.0)
         raise NotImplementedError(f"{function} cannot be recorded")
 
     def __truediv__(self, divisor: float) -> Part:
         return self._mapped("divide", divisor)
+
+    def __mul__(self, factor: float) -> Part:
+        return self._mapped("scale", factor)
 
     def __add__(self, other: Part) -> Part:
         return self._new(Signal("add", self.signal.channels, self.start, self.end, (self, other)))
@@ -99,6 +105,11 @@ class Part:
                 Signal(kind, channels, self.start, self.end, (self,), number=number)
             )
         return known[key]
+
+    def _repeated(self, factor: int) -> Part:
+        start, end = self.start * factor, self.end * factor
+        channels = self.signal.channels
+        return self._new(Signal("repeat", channels, start, end, (self,), number=factor))
 
     def _new(self, signal: Signal) -> Part:
         self.made.append(signal)
@@ -121,9 +132,9 @@ class Recorder(Flow):
         self.made: list[Signal] = []
         self._held = held
 
-    def input(self, channels: int, start: int, end: int, ended: bool) -> Rows:
-        """Give rows that come from outside."""
-        signal = Signal("input", channels, start, end)
+    def input(self, channels: int, start: int, end: int, ended: bool, kind: str = "input") -> Rows:
+        """Give rows that come from outside; `kind` is "drive" for noise."""
+        signal = Signal(kind, channels, start, end)
         self.made.append(signal)
         data = cast("Tensor", Part(signal, start, end, self.made))
         return Rows(data, channels, start, end, ended)
