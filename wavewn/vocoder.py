@@ -38,8 +38,8 @@ class Vocoder:
     Args:
         bundle: The model and its mel definition.
         engine: "auto" or one of `ENGINES`: a WaveNet runs in "native" on the CPU and in "cuda" on a
-            GPU; where those cannot run, in "reference" and in "graph". HiFi-GAN and MelGAN run in
-            "native" on the CPU, all models but WaveNets in "onepass".
+            GPU; where those cannot run, in "reference" and in "graph". Others run in "native" on
+            the CPU, elsewhere in "onepass".
         precision: "auto" or one of `PRECISIONS`: the fastest that the bundle calls usable.
         device: Such as "cpu" or "cuda:0"; None is the CPU.
         threads: That the engine may use.
