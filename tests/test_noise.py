@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wavewn.errors import ConfigError, ShapeError, StateError
-from wavewn.noise import KINDS, _transform, draw_noise, philox
+from wavewn.noise import KINDS, _draw, _native, _settle, _transform, draw_noise, philox
 
 MANY = 200_000  # enough that the bounds below are tight, few enough for a fast test
 KS_CRITICAL = 1.95 / math.sqrt(MANY)  # a true sample exceeds it once in a thousand seeds
@@ -86,6 +86,49 @@ def test_rows_do_not_depend_on_the_batch():
         alone = draw_noise(KINDS, seeds[at], streams[at], positions[at], 50)
         assert torch.equal(together[at], alone)
     assert not torch.equal(together[0], together[1])
+
+
+def addresses(*numbers):
+    """Each of them as `_draw` and the extension take it, [batch, 1]."""
+    return [np.array(own, dtype=np.uint64)[:, None] for own in numbers]
+
+
+@pytest.mark.skipif(_native() is None, reason="not compiled")
+@pytest.mark.parametrize("name", ["avx512", "avx2", "portable"])
+def test_the_extension_draws_what_numpy_draws_to_the_last_bit(name):
+    sets = {own: why for own, why, *_ in _native().spectrum_sets()}
+    if sets[name]:
+        pytest.skip(sets[name])
+    where = addresses([7, 1 << 63], [3, (1 << 32) - 1], [(1 << 32) - 9, (1 << 63) - MANY])
+    shape = 2, MANY - 7, len(KINDS)  # and no whole number of blocks
+    found, expected = np.empty(shape, np.float32), np.empty(shape, np.float32)
+
+    unsure = _native().draw_noise([0, 1, 2], *(x[:, 0] for x in where), found, name)
+
+    _draw(expected, KINDS, *where)
+    sure = ~np.isnan(found)
+    assert np.array_equal(found[sure], expected[sure])
+    assert unsure == (~sure).sum() < 20
+
+
+def test_what_the_extension_is_not_sure_of_is_numpy_s():
+    where = addresses([7, 8], [3, 4], [100, 200])
+    expected = np.empty((2, 30, len(KINDS)), np.float32)
+    _draw(expected, KINDS, *where)
+    found = expected.copy()
+    found[0, 29, 1] = found[1, 0] = found[1, 7, 2] = np.nan
+
+    _settle(found, KINDS, *where)
+
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.skipif(_native() is None, reason="not compiled")
+def test_arrays_of_other_sizes_are_refused():
+    one, out = np.zeros(1, np.uint64), np.empty((1, 4, 2), np.float32)
+    for kinds, rows in (([1], one), ([1, 3], one), ([1, -1], one), ([1, 1], np.zeros(2, "u8"))):
+        with pytest.raises(ValueError, match="do not go together"):
+            _native().draw_noise(kinds, one, rows, one, out)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -19,6 +19,7 @@
 
 #include "assembly.hpp"
 #include "bandwidth.hpp"
+#include "bindings_noise.hpp"
 #include "bindings_onepass.hpp"
 #include "bindings_spectrum.hpp"
 #include "cpu.hpp"
@@ -196,6 +197,7 @@ NB_MODULE(_native, module) {
     module.def("instruction_sets", &instruction_sets,
                "List (name, reason) of every instruction set of WaveNets, best first; the reason why it "
                "cannot run here is empty if it can.");
+    bind_noise(module);
     bind_onepass(module);
     bind_spectrum(module);
     module.def("request_amx", &request_amx,
