@@ -26,7 +26,7 @@ std::vector<float> Numbers::many(std::size_t count, float scale) {
 std::vector<Shape> shapes() {
     Shape plain{};
     plain.name = "mu-law, nearest";
-    plain.residual = 24, plain.skip = 40, plain.hidden = 32, plain.taps = 2;
+    plain.residual = 40, plain.skip = 40, plain.hidden = 32, plain.taps = 2;
     plain.dilations = {1, 2, 4, 8, 1, 2, 4, 8};
     plain.bands = 10, plain.channels = 12, plain.mel_count = 1, plain.mel_taps = 1;
     plain.hop = 10;

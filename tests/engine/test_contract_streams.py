@@ -77,6 +77,22 @@ def test_a_row_does_not_depend_on_its_batch(choice, model, mel_of, speaker_of):
     assert not torch.equal(whole[0], whole[1])
 
 
+@pytest.mark.parametrize("cuts", [1, 2])
+def test_older_taps_that_are_added_early_change_no_bit(choice, wide_model, mel_of, cuts):
+    """Natively a lonely row's are added for up to eight of a frame's twenty samples at once, and
+    those of five rows as they come. Dilations 1 to 32 with 3 taps.
+    """
+    engine, mel = choice.make(wide_model), mel_of(5, 4)
+    state = StreamState.zeros(engine.layout, 1, [0], [0])
+    parts = [engine.generate(state, chunk) for chunk in mel[:1].split(cuts, 2)]
+
+    whole = together(engine, mel)
+
+    assert torch.equal(torch.cat(parts, 1), whole[:1])
+    assert whole.shape == (5, 3 * HOP)
+    assert not torch.equal(whole[0], whole[1])
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_audio_does_not_depend_on_threads(choice, wide_model, mel_of, threads):
     mel, before = mel_of(18, 3), torch.get_num_threads()

@@ -52,8 +52,6 @@ std::int64_t lay_desk(const Network& net, Lane& lane, float* memory) {
     const int lags = net.longest ? net.longest - net.shortest + 1 : 0;
     std::int64_t widest = 16 * net.predictor.vectors;
     widest = std::max<std::int64_t>(widest, 16 * net.pitch.vectors);
-    std::int64_t inputs = std::max(net.taps * padded(net.residual, 16), net.gate_width);
-    inputs = std::max<std::int64_t>({inputs, net.skip, net.hidden});  // as floats: room for Fine
     for (int i = 0; i < net.mel_count; ++i) {
         const std::int64_t rows = net.mel_taps - 1 + FRAMES;
         desk.give(lane.mel_rows[i], rows * (i ? net.channels : net.bands));
@@ -69,10 +67,11 @@ std::int64_t lay_desk(const Network& net, Lane& lane, float* memory) {
     desk.give(lane.lag_weights, padded(lags, 16));
     desk.give(lane.features, 16);
     desk.give(lane.carry, padded(net.residual, 16) + padded(net.skip, 16) + 16);
+    desk.give(lane.kept, std::int64_t(net.layer_count) * SAMPLES * net.kept_width);
     for (auto& bench : lane.bench) {
-        desk.give(bench.gate, net.gate_width);
+        desk.give(bench.gate, SAMPLES * net.gate_width);
         desk.give(bench.z, net.gate_width / 2);
-        desk.give(bench.operand, inputs + 16);
+        desk.give(bench.operand, SAMPLES * net.operand_width);
     }
     desk.give(lane.hidden, padded(std::max(net.hidden, net.skip), 16));
     desk.give(lane.answer, padded(net.parameter_count, 16));

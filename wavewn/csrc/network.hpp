@@ -4,7 +4,8 @@
 // in one arena in the order in which they are used, in the precision of the bundle's choice, and
 // the kernel streams through them with sixteen outputs to a vector and one input broadcast after
 // the other: no horizontal sums, no cache line read twice, no call out of the loop. Streams that
-// run together ("lanes") share that pass.
+// run together ("lanes") share that pass. A stream that runs alone shares with its own future: what a
+// gate's older taps add to the next samples is known, and made for several of them at once.
 //
 // The files, in the order of reading:
 //
@@ -45,7 +46,7 @@ namespace wavewn {
 
 constexpr int BLOCK_VECTORS = 8;  // outputs that a pass over the inputs makes at most, in vectors
 constexpr int FRAMES = 4;         // mel frames that are heard at once
-constexpr int SAMPLES = 8;        // samples whose conditions are projected at once
+constexpr int SAMPLES = 8;        // samples whose conditions, or sums of older taps, are made at once
 
 enum class Precision : int { float32, float16, int8 };
 enum class HeadKind : int { mu_law, mixture, gaussian };
@@ -71,7 +72,6 @@ struct Product {
     const float* scale;         // [vectors * 16], int8 only
     const std::int32_t* shift;  // [vectors * 16], int8 only: where the sums start
     const float* gain;          // [padded inputs], int8 only; repeats for every tap
-    bool is_signed;             // int8 only
     bool is_fine;               // int8 only: see Fine in products.hpp
 };
 
@@ -79,6 +79,7 @@ struct Layer {
     int dilation;
     std::int64_t ring;  // offset in a state row, in floats
     int rows;           // of the ring: (kernel_size - 1) * dilation
+    int at_once;        // samples whose older taps are added at once: 1, 2, 4 or SAMPLES
     Product gate;       // inputs: the taps, oldest first; outputs: 16 of tanh, 16 of sigmoid, ...
     Product out;        // from z to the residual and the skip; in the last layer to the skip
 };
@@ -98,6 +99,8 @@ struct Network {
     int classes, components, parameter_count, draws, features;
     float log_scale_min, pre_emphasis, mel_silence, mel_scale;
     double log_classes;  // natural logarithm of their number, 1 + mu
+    int kept_width;      // floats that hold the sums of a gate
+    int operand_width;   // floats that hold the operand of any product
 
     // offsets in a state row, in floats
     std::int64_t level, residual_ring, emphasis, ahead, condition, state_size;
@@ -142,11 +145,12 @@ struct Lane {
     float* lag_weights;   // lags
     float* features;      // one vector
     float* carry;         // residual + skip: x, then the sum of skips
+    float* kept;          // SAMPLES rows for each layer: the gate's sums of the older taps
     struct {
-        float* gate;     // gate_width
-        float* z;        // gate_width / 2
-        float* operand;  // of the product at hand: taps, z, skips
-    } bench[2];          // of the thread that leads, and of the one that follows
+        float* gate;      // SAMPLES rows of gate_width
+        float* z;         // gate_width / 2
+        float* operand;   // of the product at hand: taps, z, skips; SAMPLES rows
+    } bench[2];           // of the thread that leads, and of the one that follows
     float* hidden;        // hidden
     float* answer;        // parameter_count
     float* scratch;       // of the head, 2 * classes or components

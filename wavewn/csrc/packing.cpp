@@ -78,7 +78,6 @@ void Packing::put(Product& product, const Plain& plain, const Sources& rows,
                   const Sources& columns) {
     product.inputs = static_cast<int>(rows.size());
     product.vectors = static_cast<int>(columns.size()) / 16;
-    product.is_signed = plain.is_signed;
     product.is_fine = plain.is_fine;
     const auto at = [&](auto* values) {
         return [values, &plain](int row, int column) {

@@ -24,11 +24,15 @@ struct Plain {
     static constexpr int GROUP = 1;      // inputs that meet a vector of outputs at once
     static constexpr int CHUNK = 0;      // groups after which sums are `flush`ed; 0: never
     static constexpr int REGISTERS = 1;  // of a vector's sums
-    static constexpr bool IN_TILES = false;  // whether AMX can do it
+    static constexpr int KEPT = 16;      // floats that hold a vector's sums: see `keep`
+    static constexpr bool INIT_FIRST = true;  // sums begin with `init`; else they end with it
+    static constexpr bool IN_TILES = false;   // whether AMX can do it
     static INLINE void write(const Product&, const Floats& x, int at, Input* to) {
         store(to + at, x);
     }
     static INLINE void flush(Sums&) {}
+    static INLINE void keep(const Sums& y, float* to) { store(to, y); }
+    static INLINE Sums kept(const float* from) { return load(from); }
     static INLINE Sums start(const Product&, int, const float* init) { return load(init); }
     static INLINE Floats read(const Weight* w) { return load(w); }
     static INLINE Floats spread(const Product&, const Input* x) { return all(*x); }
@@ -52,9 +56,21 @@ struct Half {
     static constexpr int GROUP = 1;
     static constexpr int CHUNK = 32;
     static constexpr int REGISTERS = 2;
+    static constexpr int KEPT = 32;
+    static constexpr bool INIT_FIRST = true;
     static constexpr bool IN_TILES = false;
     static INLINE void write(const Product&, const Floats& x, int at, Input* to) {
         store(to + at, halves(x));
+    }
+    // A chunk may have begun.
+    static INLINE void keep(const Sums& y, float* to) {
+        store(to, y.total);
+        std::memcpy(to + 16, &y.part, sizeof(y.part));
+    }
+    static INLINE Sums kept(const float* from) {
+        Sums y{load(from), no_halves()};
+        std::memcpy(&y.part, from + 16, sizeof(y.part));
+        return y;
     }
     static INLINE Sums start(const Product&, int, const float* init) {
         return {load(init), no_halves()};
@@ -95,7 +111,7 @@ using Half = Fused;  // packing.cpp keeps the rounded weights in float32 for suc
 
 // What Eight's kinds share: inputs as bytes, signed ones raised by RAISED; sums of int32; and the way
 // back to float32 in two roundings more.
-template <int RAISED>
+template <int RAISED, bool SIGNED>
 struct Whole {
     using Input = std::uint8_t;
     using Weight = std::int8_t;
@@ -104,11 +120,12 @@ struct Whole {
     static constexpr int GROUP = 4;
     static constexpr int CHUNK = 0;
     static constexpr int REGISTERS = 1;
+    static constexpr int KEPT = 16;
+    static constexpr bool INIT_FIRST = false;
     static constexpr bool IN_TILES = RAISED != 0;
     static INLINE void write(const Product& p, const Floats& x, int at, Input* to) {
-        const float low = p.is_signed ? -127.0f : 0.0f, high = p.is_signed ? 127.0f : 255.0f;
-        const std::int32_t raised = p.is_signed ? RAISED : 0;
-        put(rounded(clamp(x * load(p.gain + at), low, high)) + all(raised), to + at);
+        constexpr float low = SIGNED ? -127.0f : 0.0f, high = SIGNED ? 127.0f : 255.0f;
+        put(rounded(clamp(x * load(p.gain + at), low, high), SIGNED ? RAISED : 0), to + at);
     }
     static INLINE void put(const Ints& whole, Input* to) {
 #if defined(__AVX512F__)
@@ -121,6 +138,12 @@ struct Whole {
 #endif
     }
     static INLINE void flush(Sums&) {}
+    static INLINE void keep(const Sums& y, float* to) { std::memcpy(to, &y, sizeof(y)); }
+    static INLINE Sums kept(const float* from) {
+        Sums y;
+        std::memcpy(&y, from, sizeof(y));
+        return y;
+    }
     static INLINE Sums start(const Product& p, int vector, const float*) {
         return load(p.shift + 16 * vector);
     }
@@ -131,7 +154,10 @@ struct Whole {
 
 #if defined(__AVX512VNNI__)
 // Inputs as bytes without sign: signed ones are raised by 128, which `shift` takes back.
-struct Eight : Whole<128> {
+template <bool SIGNED>
+struct EightOfVNNI : Whole<128, SIGNED> {
+    using typename Whole<128, SIGNED>::Weight, typename Whole<128, SIGNED>::Input,
+        typename Whole<128, SIGNED>::Sums;
     static INLINE __m512i read(const Weight* w) { return _mm512_loadu_si512(w); }
     static INLINE __m512i spread(const Product&, const Input* x) {
         std::int32_t four;
@@ -142,12 +168,15 @@ struct Eight : Whole<128> {
         y.part[0] = (NativeInt)_mm512_dpbusd_epi32((__m512i)y.part[0], x, w);
     }
 };
-using EightUnsigned = Eight;
+using Eight = EightOfVNNI<true>;
+using EightUnsigned = EightOfVNNI<false>;
 #elif defined(__AVX2__)
 struct Bytes {
     __m256i part[2];
 };
-struct EightOfAVX2 : Whole<0> {
+template <bool SIGNED>
+struct EightOfAVX2 : Whole<0, SIGNED> {
+    using typename Whole<0, SIGNED>::Weight, typename Whole<0, SIGNED>::Input;
     static INLINE Bytes read(const Weight* w) {
         const auto from = reinterpret_cast<const __m256i*>(w);
         return {{_mm256_loadu_si256(from), _mm256_loadu_si256(from + 1)}};
@@ -160,7 +189,7 @@ struct EightOfAVX2 : Whole<0> {
 };
 // Signed inputs: |x| times w with the sign of x. vpmaddubsw adds two products in 16 bits, of which
 // 2 * 127 * 127 is 32,258: nothing saturates.
-struct Eight : EightOfAVX2 {
+struct Eight : EightOfAVX2<true> {
     static INLINE void meet(Sums& y, const Bytes& w, __m256i x) {
         const __m256i size = _mm256_abs_epi8(x);
         EACH(i) {
@@ -171,7 +200,7 @@ struct Eight : EightOfAVX2 {
     }
 };
 // Inputs of 0 to 255: 2 * 255 * 127 does not fit into 16 bits, so the products are made in 32.
-struct EightUnsigned : EightOfAVX2 {
+struct EightUnsigned : EightOfAVX2<false> {
     static INLINE void meet(Sums& y, const Bytes& w, __m256i x) {
         const __m256i wide = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(x));
         EACH(i) {
@@ -184,7 +213,10 @@ struct EightUnsigned : EightOfAVX2 {
     }
 };
 #else
-struct Eight : Whole<128> {
+template <bool SIGNED>
+struct PortableEight : Whole<128, SIGNED> {
+    using typename Whole<128, SIGNED>::Weight, typename Whole<128, SIGNED>::Input,
+        typename Whole<128, SIGNED>::Sums;
     static INLINE const Weight* read(const Weight* w) { return w; }
     static INLINE const Input* spread(const Product&, const Input* x) { return x; }
     static INLINE void meet(Sums& y, const Weight* w, const Input* x) {
@@ -196,7 +228,8 @@ struct Eight : Whole<128> {
         y = load(lane);
     }
 };
-using EightUnsigned = Eight;
+using Eight = PortableEight<true>;
+using EightUnsigned = PortableEight<false>;
 #endif
 
 // An input in two numbers that share one pass over the weights: q = round(s), r = round(128 (s - q))
@@ -205,6 +238,7 @@ using EightUnsigned = Eight;
 template <class P>
 struct FineOf : P {
     static constexpr int REGISTERS = 2;
+    static constexpr int KEPT = 32;
     static constexpr bool IN_TILES = false;
     struct Sums {
         typename P::Sums coarse, rest;
@@ -215,11 +249,16 @@ struct FineOf : P {
     static INLINE void write(const Product& p, const Floats& x, int at, typename P::Input* to) {
         const Floats scaled = x * load(p.gain + at);
         const Floats whole = converted(rounded(clamp(scaled, -127.0f, 127.0f)));
-        P::put(rounded(whole) + all(P::RAISE), to + at);
+        P::put(rounded(whole, P::RAISE), to + at);
         const Floats rest = clamp((scaled - whole) * all(128.0f), -127.0f, 127.0f);
-        P::put(rounded(rest) + all(P::RAISE), to + p.inputs + 16 + at);
+        P::put(rounded(rest, P::RAISE), to + p.inputs + 16 + at);
     }
     static INLINE void flush(Sums&) {}
+    static INLINE void keep(const Sums& y, float* to) {
+        P::keep(y.coarse, to);
+        P::keep(y.rest, to + 16);
+    }
+    static INLINE Sums kept(const float* from) { return {P::kept(from), P::kept(from + 16)}; }
     static INLINE Sums start(const Product& p, int vector, const float* init) {
         return {P::start(p, vector, init), P::start(p, vector, init)};
     }

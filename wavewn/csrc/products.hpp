@@ -51,19 +51,29 @@ struct Add {
     }
 };
 
+// Which inputs a pass takes: all of them; or the first ones, and the sums are kept; or the others,
+// and it begins with what was kept.
+enum class Part { all, first, rest };
+
+struct Nothing {};  // is done with sums that are kept
+
 // init[n] + x[n] @ block, for a block of V vectors from `first` on.
 //
 // x:    [N] operands of p.inputs
 // init: [N] rows of the whole product
-template <class P, int V, int N, class Use>
+// kept: [N] rows of the whole product's sums
+// cut:  groups of inputs that are the first part
+template <class P, int V, int N, Part PART, class Use>
 __attribute__((noinline)) void multiply_block(const Product& p, int first,
                                               const typename P::Input* const* x,
-                                              const float* const* init, const Use use) {
+                                              const float* const* init, float* const* kept,
+                                              int cut, const Use use) {
     constexpr int MOST = MOST_SUMS / P::REGISTERS / N;
     constexpr int SLICE = MOST < 1 ? 1 : MOST < V ? MOST : V;
-    const int groups = p.inputs / P::GROUP;
+    const int from = PART == Part::rest ? cut : 0;
+    const int groups = PART == Part::first ? cut : p.inputs / P::GROUP;
     const auto* weights = static_cast<const typename P::Weight*>(p.weights) +
-                          std::int64_t(first) * 16 * p.inputs;
+                          std::int64_t(first) * 16 * p.inputs + from * V * 16 * P::GROUP;
     Floats result[N][V];
 #pragma GCC unroll 8
     for (int begin = 0; begin < V; begin += SLICE) {
@@ -75,9 +85,12 @@ __attribute__((noinline)) void multiply_block(const Product& p, int first,
             for (int v = 0; v < SLICE; ++v)
                 if (begin + v < V) {
                     const int vector = first + begin + v;
-                    sums[n][v] = P::start(p, vector, init[n] + 16 * vector);
+                    if constexpr (PART == Part::rest)
+                        sums[n][v] = P::kept(kept[n] + P::KEPT * vector);
+                    else
+                        sums[n][v] = P::start(p, vector, init[n] + 16 * vector);
                 }
-        for (int k = 0; k < groups; ++k) {
+        for (int k = from; k < groups; ++k) {
 #pragma GCC unroll 8
             for (int v = 0; v < SLICE; ++v)
                 if (begin + v < V) {
@@ -98,30 +111,39 @@ __attribute__((noinline)) void multiply_block(const Product& p, int first,
             for (int v = 0; v < SLICE; ++v)
                 if (begin + v < V) {
                     const int vector = first + begin + v;
-                    result[n][begin + v] =
-                        P::finish(p, vector, sums[n][v], init[n] + 16 * vector);
+                    if constexpr (PART == Part::first)
+                        P::keep(sums[n][v], kept[n] + P::KEPT * vector);
+                    else
+                        result[n][begin + v] =
+                            P::finish(p, vector, sums[n][v], init[n] + 16 * vector);
                 }
     }
+    if constexpr (PART != Part::first)
 #pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) use(n, first, result[n]);
+        for (int n = 0; n < N; ++n) use(n, first, result[n]);
 }
 
-template <class P, int N, class Use>
+template <class P, int N, Part PART = Part::all, class Use>
 INLINE void multiply_lanes(const Product& p, const typename P::Input* const* x,
-                           const float* const* init, const Use& use) {
+                           const float* const* init, const Use& use, float* const* kept = nullptr,
+                           int cut = 0) {
     int v = 0;
     for (; v + BLOCK_VECTORS <= p.vectors; v += BLOCK_VECTORS)
-        multiply_block<P, BLOCK_VECTORS, N>(p, v, x, init, use);
+        multiply_block<P, BLOCK_VECTORS, N, PART>(p, v, x, init, kept, cut, use);
     switch (p.vectors - v) {
-        case 1: return multiply_block<P, 1, N>(p, v, x, init, use);
-        case 2: return multiply_block<P, 2, N>(p, v, x, init, use);
-        case 3: return multiply_block<P, 3, N>(p, v, x, init, use);
-        case 4: return multiply_block<P, 4, N>(p, v, x, init, use);
-        case 5: return multiply_block<P, 5, N>(p, v, x, init, use);
-        case 6: return multiply_block<P, 6, N>(p, v, x, init, use);
-        case 7: return multiply_block<P, 7, N>(p, v, x, init, use);
-        default: return;
+        case 2: return multiply_block<P, 2, N, PART>(p, v, x, init, kept, cut, use);
+        case 4: return multiply_block<P, 4, N, PART>(p, v, x, init, kept, cut, use);
+        case 6: return multiply_block<P, 6, N, PART>(p, v, x, init, kept, cut, use);
+        default: break;
     }
+    if constexpr (PART == Part::all)  // parts are of gates, whose vectors are pairs
+        switch (p.vectors - v) {
+            case 1: return multiply_block<P, 1, N, PART>(p, v, x, init, kept, cut, use);
+            case 3: return multiply_block<P, 3, N, PART>(p, v, x, init, kept, cut, use);
+            case 5: return multiply_block<P, 5, N, PART>(p, v, x, init, kept, cut, use);
+            case 7: return multiply_block<P, 7, N, PART>(p, v, x, init, kept, cut, use);
+            default: return;
+        }
 }
 
 // Any number of rows; `Use` holds an array of a row's pointers and is moved along.
@@ -137,6 +159,29 @@ INLINE void multiply(const Product& p, const typename P::Input* const* x,
     int n = 0;
     for (; n + 4 <= rows; n += 4) multiply_lanes<P, 4>(p, x + n, init + n, Use{y + n});
     for (; n < rows; ++n) multiply_lanes<P, 1>(p, x + n, init + n, Use{y + n});
+}
+
+// kept[n] = the sums of the first `cut` groups of inputs, for any number of rows.
+template <class P>
+INLINE void multiply_first(const Product& p, const typename P::Input* const* x,
+                           const float* const* init, float* const* kept, int cut, int rows) {
+    constexpr Part FIRST = Part::first;
+    const Nothing use;
+    int n = 0;
+    for (; n + 4 <= rows; n += 4)
+        multiply_lanes<P, 4, FIRST>(p, x + n, init + n, use, kept + n, cut);
+    for (; n + 2 <= rows; n += 2)
+        multiply_lanes<P, 2, FIRST>(p, x + n, init + n, use, kept + n, cut);
+    for (; n < rows; ++n) multiply_lanes<P, 1, FIRST>(p, x + n, init + n, use, kept + n, cut);
+}
+
+// What `multiply` does, from where `multiply_first` came to.
+template <class P, class Use, class Pointer>
+INLINE void multiply_rest(const Product& p, const typename P::Input* const* x,
+                          const float* const* init, Pointer const* y, float* const* kept, int cut,
+                          int rows) {
+    for (int n = 0; n < rows; ++n)
+        multiply_lanes<P, 1, Part::rest>(p, x + n, init + n, Use{y + n}, kept + n, cut);
 }
 
 }  // namespace WAVEWN_SET

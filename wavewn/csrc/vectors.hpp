@@ -83,15 +83,28 @@ WAVEWN_OPERATOR(Ints, +)
 WAVEWN_OPERATOR(Ints, -)
 #undef WAVEWN_OPERATOR
 
-// NaN in x stays NaN: the comparison is false and x is kept.
+// NaN in x stays NaN: the comparison is false and x is kept. The instructions of x86 give their
+// second operand then, and for two zeros; written as a comparison, each takes two.
 INLINE Floats at_most(const Floats& x, const Floats& bound) {
     Floats y;
+#if defined(__AVX512F__)
+    y.part[0] = _mm512_min_ps(bound.part[0], x.part[0]);
+#elif defined(__AVX2__)
+    EACH(i) y.part[i] = _mm256_min_ps(bound.part[i], x.part[i]);
+#else
     EACH(i) y.part[i] = x.part[i] > bound.part[i] ? bound.part[i] : x.part[i];
+#endif
     return y;
 }
 INLINE Floats at_least(const Floats& x, const Floats& bound) {
     Floats y;
+#if defined(__AVX512F__)
+    y.part[0] = _mm512_max_ps(bound.part[0], x.part[0]);
+#elif defined(__AVX2__)
+    EACH(i) y.part[i] = _mm256_max_ps(bound.part[i], x.part[i]);
+#else
     EACH(i) y.part[i] = x.part[i] < bound.part[i] ? bound.part[i] : x.part[i];
+#endif
     return y;
 }
 INLINE Floats clamp(const Floats& x, float low, float high) {
@@ -134,7 +147,10 @@ INLINE Floats converted(const Ints& x) {
 // bits of the sum.
 constexpr float ROUNDING = 12582912.0f;
 
-INLINE Ints rounded(const Floats& x) { return bits(x + all(ROUNDING)) - bits(all(ROUNDING)); }
+// The nearest whole number, and `more`.
+INLINE Ints rounded(const Floats& x, std::int32_t more = 0) {
+    return bits(x + all(ROUNDING)) - (bits(all(ROUNDING)) - all(more));
+}
 
 #if defined(__AVX512FP16__)
 // Sixteen of float16; three operations are all that products.hpp asks for.
