@@ -5,6 +5,9 @@
 // is only given where it cannot matter: where all that lies within the error of both rounds to the
 // same float. Elsewhere, once in some millions, it is NaN, and noise.py asks numpy.
 //
+// 2026-11-22, one thread of a Zen 4, 16,000 normal numbers: numpy 0.99 ms, AVX-512 0.09, AVX2 0.20,
+// portable 0.29; 9 to 16 of 14.4 million were left to numpy.
+//
 // No `#include` of the standard library's C++ headers: see network.hpp. Twin: noise.py.
 //
 // Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the logarithm, sine and
