@@ -63,8 +63,8 @@ def make_engine(
 
     Args:
         model: From `pack_wavenet`, or a generator without weight norm.
-        engine: "auto" or one of `ENGINES`: "native" runs all models, "onepass" all but WaveNets, the
-            others WaveNets alone.
+        engine: "auto" or one of `ENGINES`: "native" runs all models, "onepass" all but WaveNets,
+            the others WaveNets alone.
         precision: "auto" or one of `PRECISIONS`; "auto" is the fastest that the engine has and
             `verdict` calls usable. bfloat16 must be the processor's own, too.
         device: Where the model shall run.
