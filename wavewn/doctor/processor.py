@@ -54,9 +54,8 @@ def check_native() -> list[Finding]:
             findings.append(Finding("native engine", name, "ok", "runs here"))
     for name, precision, reason in native.onepass_sets():
         if name == "avx512-bf16":  # the others are those above
-            kind = "note" if reason else "ok"
             detail = reason or f"runs one-pass models in {precision}"
-            findings.append(Finding("native engine", name, kind, detail))
+            findings.append(Finding("native engine", name, "note" if reason else "ok", detail))
     return findings
 
 
