@@ -15,9 +15,9 @@ ratio little. A step of the plain side takes ten seconds and more.
 float32 here, not sixteen times as with AMX, so what is above 2 is fewer multiplications (a quarter)
 and less copying. What is missing from 3 are the grouped convolutions of the scales: 8 to 32
 channels a group fill half of the multipliers. Tried without gain: weight norm computed once for
-both sides of the generator's turn; groups copied apart first. On a quiet core: plain 13.9 s, ours 4.92 s, 2.82
-times; fused AdamW 4.99 instead of 5.04 s; with huge pages (glibc.malloc.hugetlb=1) ours takes 4.97 instead
-of 5.5 s in the same hour, plain was not tried so.
+both sides of the generator's turn; groups copied apart first. On a quiet core: plain 13.9 s, ours
+4.92 s, 2.82 times; fused AdamW 4.99 instead of 5.04 s; with huge pages (glibc.malloc.hugetlb=1) ours
+takes 4.97 instead of 5.5 s, plain was not tried so.
 """
 
 import time

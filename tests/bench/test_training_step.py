@@ -16,9 +16,10 @@ gradient of the gate.
 
 2026-11-22, same machine, kept busy: "recipe" (those sizes) plain 2.54 s, ours 0.95 s, 2.7 times;
 "M", the shape of nv-wavenet at 2 x 8000, plain 1.83 s, ours 0.83 s, 2.2 times, where the aim is 4.
-The multiplications of a step of M, 42 billion, alone take 0.38 s in bfloat16 here, those of "recipe",
-38 billion, 0.33 s at the 115 billion a second that csrc/onepass_kernel.hpp reaches: 4.8 and 6.4 to 7.8
-times faster than plain is all that this CPU has in it, so 8 is out of its reach and 4 takes 83 % of it.
+The multiplications of a step of M, 42 billion, alone take 0.38 s in bfloat16 here, those of
+"recipe", 38 billion, 0.33 s at the 115 billion a second that csrc/onepass_kernel.hpp reaches: 4.8
+and 6.4 to 7.8 times faster than plain is all that this CPU has in it, so that 8 is out of its reach
+and 4 takes 83 % of it.
 
 The time of a step depends on the memory allocator: glibc gives large blocks back to the system
 after each use and the kernel clears them anew. `keep_memory` asks it to keep them, as in a
