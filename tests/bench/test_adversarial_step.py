@@ -16,8 +16,8 @@ float32 here, not sixteen times as with AMX, so what is above 2 is fewer multipl
 and less copying. What is missing from 3 are the grouped convolutions of the scales: 8 to 32
 channels a group fill half of the multipliers. Tried without gain: weight norm computed once for
 both sides of the generator's turn; groups copied apart first. On a quiet core: plain 13.9 s, ours
-4.92 s, 2.82 times; fused AdamW 4.99 instead of 5.04 s; with huge pages (glibc.malloc.hugetlb=1) ours
-takes 4.97 instead of 5.5 s, plain was not tried so.
+4.92 s, 2.82 times; fused AdamW 4.99 instead of 5.04 s; huge pages (glibc.malloc.hugetlb=1) 4.97
+instead of 5.5 s, plain was not tried so.
 """
 
 import time
