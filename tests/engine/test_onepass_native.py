@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wavewn.config import HiFiGANConfig
-from wavewn.engine import onepass_flow, onepass_native
+from wavewn.engine import onepass_flow, onepass_native, onepass_plans
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.onepass_native import instruction_sets, run_natively, why_not_native
 from wavewn.engine.stream import Stream
@@ -136,7 +136,7 @@ def test_chunks_of_one_size_share_a_program_and_not_too_many_are_kept(one_pass, 
     stream.push(mel[:, :, :1])
     assert len(programs) == known < FRAMES
 
-    monkeypatch.setattr(onepass_flow, "MOST_PROGRAMS", 3)
+    monkeypatch.setattr(onepass_plans, "MOST_PLANS", 3)
     play(engine, mel, 5)
     assert len(programs) <= known
     assert torch.equal(play(engine, mel, 5), play(engine, mel))

@@ -209,7 +209,7 @@ def test_steps_that_leave_their_arrays_are_refused():
     _, ours = levellings("small")
     audio, mel = signals(SPEC, 1)
     streamed(ours, SPEC, mel, audio, 1, 8)
-    chunk, plan = next(reversed(ours._plans.items()))
+    chunk, plan = next(reversed(ours._plans._plans.items()))
     frames, samples = chunk.frames, chunk.samples
     state = np.zeros((1, 4096), np.float32)
     arrays = [

@@ -138,7 +138,7 @@ def test_steps_that_leave_their_arrays_are_refused():
     model = spectral("small")
     ours = NativeFilters(model)
     streamed(model, ours, 0, signals(model, 1), 8)
-    chunk, plan = next(reversed(ours._plans.items()))
+    chunk, plan = next(reversed(ours._plans._plans.items()))
     bins, count = model.bins, model.settings.subframes
     state = np.zeros((1, 8192), np.float32)
     arrays = [

@@ -8,6 +8,7 @@ The cuda engine goes by a bundle's verdict on float16, which was measured on the
 arithmetic: both round weights and what they meet to halves, and the GPU's sums are float32.
 """
 
+import functools
 import importlib.util
 import logging
 from collections.abc import Mapping
@@ -78,28 +79,21 @@ def make_engine(
     """
     if threads < 1:
         raise EngineError(f"threads must be at least 1, got {threads}")
+    run = functools.partial(
+        make_engine,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+        verdict=verdict,
+        calibration=calibration,
+    )
     if levels is not None and isinstance(model, WaveNetWeights | SmoothedWaveNet):
-        core = make_engine(
-            model,
-            engine,
-            precision,
-            device=device,
-            threads=threads,
-            verdict=verdict,
-            calibration=calibration,
-        )
+        core = run(model)
         return LevelledEngine(levels, core, threads)
     if isinstance(model, SmoothedWaveNet):
         packed = pack_wavenet(model.network)
-        core = make_engine(
-            packed,
-            engine,
-            precision,
-            device=device,
-            threads=threads,
-            verdict=verdict,
-            calibration=calibration,
-        )
+        core = run(packed)
         return SmoothedEngine(model, cast("WaveNetEngine", core), threads)
     if not isinstance(model, WaveNetWeights):
         kind = model.settings.kind

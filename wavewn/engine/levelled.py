@@ -17,7 +17,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from wavewn.engine.call import Engine, check_out, check_temperature
+from wavewn.engine.call import Engine, check_temperature
+from wavewn.engine.core_state import with_core
 from wavewn.engine.onepass import PIECE, OnePassEngine
 from wavewn.engine.spectrum import NativeLevelling
 from wavewn.engine.torch_setting import torch_setting
@@ -25,7 +26,7 @@ from wavewn.models.generators import Generator
 from wavewn.models.levelled import Levels
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.levelling import Levelling
-from wavewn.state import StateLayout, StreamState
+from wavewn.state import StreamState
 
 FRAMES_A_CALL = 16  # where somebody wants to hear of progress
 
@@ -51,10 +52,7 @@ class LevelledEngine(OnePassEngine):
         if isinstance(levelling, Levelling):
             levelling.apart()
         self.name, self.precision, self.speakers = core.name, core.precision, core.speakers
-        self._begin = self.layout.size
-        shapes = [(e.name, e.rows, e.channels) for e in self.layout.entries]
-        shapes += [(f"core.{e.name}", e.rows, e.channels) for e in core.layout.entries]
-        self.layout = StateLayout.of(shapes)
+        self._begin, self.layout = self.layout.size, with_core(self.layout, core.layout)
 
     def _serve(
         self,
@@ -72,11 +70,7 @@ class LevelledEngine(OnePassEngine):
         ends = [n * hop if last else self._given(n + frames) for n in heard]
         due = [end - self._given(n) for n, end in zip(heard, ends, strict=True)]
         samples = max(due)
-        if out is None:
-            audio = torch.zeros(state.batch, samples, device=self.device)
-        else:
-            check_out(out, (state.batch, samples), self.device)
-            audio = out.zero_()
+        audio = self._silence((state.batch, samples), out)
         most, buffer, core = (
             due.index(samples),
             state.buffer.clone(),

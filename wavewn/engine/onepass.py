@@ -159,12 +159,7 @@ class OnePassEngine:
         frames, hop = mel.shape[2], self.hop_length
         due = {n: (n * hop if last else self._given(n + frames)) - self._given(n) for n in heard}
         samples = max(due.values())
-        shape = (state.batch, samples)
-        if out is None:
-            audio = torch.zeros(shape, device=self.device)
-        else:
-            check_out(out, shape, self.device)
-            audio = out.zero_()
+        audio = self._silence((state.batch, samples), out)
         with torch.inference_mode(), torch_setting(self.device, self.threads):
             parts = []
             for count in sorted(due):
@@ -184,6 +179,13 @@ class OnePassEngine:
                 state.buffer[rows] = part.buffer
                 state.clock[rows] = part.clock
         return audio
+
+    def _silence(self, shape: tuple[int, int], out: Tensor | None) -> Tensor:
+        """Give the room for a call's audio: the caller's, where there is one."""
+        if out is None:
+            return torch.zeros(shape, device=self.device)
+        check_out(out, shape, self.device)
+        return out.zero_()
 
     def _run(
         self,

@@ -11,8 +11,6 @@ nor on the batch, to the last bit.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -22,12 +20,12 @@ from torch import Tensor
 
 from wavewn.engine.onepass_layers import Layer, Plain, kind_of, merged, merged_rows, plain
 from wavewn.engine.onepass_memory import Memory
+from wavewn.engine.onepass_plans import Plans
 from wavewn.engine.onepass_program import LayerNumbers, Writer
 from wavewn.engine.onepass_record import Part, Recorder
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.latency import measure
 
-MOST_PROGRAMS = 64  # a caller that pushes chunks of all sizes shall not fill the memory
 MOST_NUMBERS = 1 << 17  # of the largest signal of a chunk; longer ones are heard in pieces
 
 
@@ -126,8 +124,7 @@ class NativeFlow:
         self._recorded(recorder, self._steady, self._steady + 1, False)
         widest = max(one.channels * (one.end - one.start) for one in recorder.made)
         self._piece = max(MOST_NUMBERS // widest, 1)
-        self._programs: OrderedDict[Chunk, Compiled] = OrderedDict()
-        self._lock = threading.Lock()
+        self._programs: Plans[Chunk, Compiled] = Plans()
 
     def __call__(self, run: Flow, x: Rows, noise: Rows | None = None) -> Rows:
         """Give what the function gives; numbers of rows alone go through itself."""
@@ -153,7 +150,8 @@ class NativeFlow:
         """Run the program for such a piece."""
         buffer, data = memory.buffer, x.whole
         start, rows = min(x.start, self._steady), x.end - x.start
-        program = self._program(Chunk(start, rows, x.ended, run.calls, buffer.shape[1]), memory)
+        chunk = Chunk(start, rows, x.ended, run.calls, buffer.shape[1])
+        program = self._programs.get(chunk, lambda: self._compile(chunk, memory))
         run.calls = program.calls
         batch, first = len(data), x.start * self._rate + program.shift
         given = torch.empty(batch, program.rows, program.channels)
@@ -169,17 +167,6 @@ class NativeFlow:
             begin, last = start * self._rate, end * self._rate
             noise = recorder.input(self._drive, begin, last, ended, "drive")
         return self._function(recorder, x, noise)
-
-    def _program(self, chunk: Chunk, memory: Memory) -> Compiled:
-        with self._lock:
-            found = self._programs.get(chunk)
-            if found is None:
-                found = self._programs[chunk] = self._compile(chunk, memory)
-                if len(self._programs) > MOST_PROGRAMS:
-                    self._programs.popitem(last=False)
-            else:
-                self._programs.move_to_end(chunk)
-            return found
 
     def _compile(self, chunk: Chunk, memory: Memory) -> Compiled:
         from wavewn import _native

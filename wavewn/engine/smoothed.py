@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from wavewn.engine.call import WaveNetEngine, check_temperature
+from wavewn.engine.core_state import with_core
 from wavewn.engine.onepass import OnePassEngine
+from wavewn.engine.onepass_memory import Memory
 from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 from wavewn.nn.flow import Flow, Rows
-from wavewn.state import StateLayout, StreamState
+from wavewn.state import StreamState
 
 
 class SmoothedEngine(OnePassEngine):
@@ -35,10 +37,7 @@ class SmoothedEngine(OnePassEngine):
         super().__init__(model, "float32", core.device, threads)
         self.name, self.precision, self._core = core.name, core.precision, core
         self.speakers = core.speakers
-        self._begin = self.layout.size
-        shapes = [(e.name, e.rows, e.channels) for e in self.layout.entries]
-        shapes += [(f"core.{e.name}", e.rows, e.channels) for e in core.layout.entries]
-        self.layout = StateLayout.of(shapes)
+        self._begin, self.layout = self.layout.size, with_core(self.layout, core.layout)
 
     def _piece(
         self,
@@ -50,10 +49,9 @@ class SmoothedEngine(OnePassEngine):
         temperature: float,
     ) -> Tensor:
         """See `OnePassEngine`."""
-        memory = self._memory(state.buffer)
         rows = []
         for row in range(state.batch):
-            own = {name: part[row : row + 1] for name, part in memory.items()}
+            own = self._memory(state.buffer[row : row + 1])
             rows.append(self._condition(own, mel[row : row + 1], heard, last))
         condition = torch.cat(rows)
         if not bool(condition.isfinite().all()):
@@ -69,7 +67,7 @@ class SmoothedEngine(OnePassEngine):
         state.buffer[:, self._begin :] = core.buffer
         return audio
 
-    def _condition(self, memory: dict[str, Tensor], mel: Tensor, heard: int, last: bool) -> Tensor:
+    def _condition(self, memory: Memory, mel: Tensor, heard: int, last: bool) -> Tensor:
         """Give one row's condition of the samples that its frames determine, frame by frame."""
         given = []
         for frame in mel.split(1, dim=2):  # one without frames where the utterance ends

@@ -8,8 +8,6 @@ neither on the chunks nor on the batch, to the last bit.
 """
 
 import logging
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from wavewn.engine.onepass_memory import Memory
+from wavewn.engine.onepass_plans import Plans
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.levelling import Levelling
 from wavewn.state import Entry
-
-MOST_PLANS = 64  # a caller that pushes chunks of all sizes shall not fill the memory
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +127,7 @@ class NativeLevelling(nn.Module):
             levelling.mean.expand(bands, 1).reshape(-1).contiguous().numpy(),
             levelling.scale.expand(bands, 1).reshape(-1).contiguous().numpy(),
         )
-        self._plans: OrderedDict[Chunk, Plan] = OrderedDict()
-        self._lock = threading.Lock()
+        self._plans: Plans[Chunk, Plan] = Plans()
 
     def often(self, run: Flow, mel: Rows, audio: Rows, count: int) -> Rows:
         """Level audio to a mel so often; see `Levelling.often`."""
@@ -150,7 +146,7 @@ class NativeLevelling(nn.Module):
             count,
             run.calls,
         )
-        plan = self._plan(chunk, memory)
+        plan = self._plans.get(chunk, lambda: self._worked_out(chunk, memory))
         run.calls += 4 * count
         stated = mel.data.float().transpose(1, 2).contiguous()
         heard = audio.whole[:, 0].contiguous()
@@ -164,17 +160,6 @@ class NativeLevelling(nn.Module):
     def log_magnitudes(self, mel: Tensor) -> Tensor:
         """See `Levelling.log_magnitudes`."""
         return self._inner.log_magnitudes(mel)
-
-    def _plan(self, chunk: Chunk, memory: Memory) -> Plan:
-        with self._lock:
-            found = self._plans.get(chunk)
-            if found is None:
-                found = self._plans[chunk] = self._worked_out(chunk, memory)
-                if len(self._plans) > MOST_PLANS:
-                    self._plans.popitem(last=False)
-            else:
-                self._plans.move_to_end(chunk)
-            return found
 
     def _worked_out(self, chunk: Chunk, memory: Memory) -> Plan:
         """Run the flow on numbers of rows."""

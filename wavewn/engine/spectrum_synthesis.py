@@ -6,8 +6,6 @@ is to be done is worked out once for each size of chunk, and streams remember wh
 """
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +14,8 @@ import torch
 from torch import nn
 
 from wavewn.engine.onepass_memory import Memory
-from wavewn.engine.spectrum import MOST_PLANS, Plan, place, usable_set
+from wavewn.engine.onepass_plans import Plans
+from wavewn.engine.spectrum import Plan, place, usable_set
 from wavewn.models.spectral import LOUD, OVERLAP, VOICE, Spectral
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.harmonics import NEAR, STEP
@@ -89,8 +88,7 @@ class NativeFilters:
             *(x.expand(bands, 1).reshape(-1).numpy() for x in units),
             pitch.scale[:, 0].contiguous().numpy(),
         )
-        self._plans: OrderedDict[Chunk, Plan] = OrderedDict()
-        self._lock = threading.Lock()
+        self._plans: Plans[Chunk, Plan] = Plans()
 
     def __call__(self, run: Flow, mel: Rows, logits: Rows, envelopes: Rows, noise: Rows) -> Rows:
         """See `Spectral.filtered`."""
@@ -109,7 +107,7 @@ class NativeFilters:
             mel.ended,
             run.calls,
         )
-        plan = self._plan(chunk, memory)
+        plan = self._plans.get(chunk, lambda: self._worked_out(chunk, memory))
         run.calls += 8
         heard = (
             x.whole.float().transpose(1, 2).contiguous().numpy() for x in (logits, envelopes, mel)
@@ -118,17 +116,6 @@ class NativeFilters:
         out = torch.empty(drive.shape[0], plan.end - plan.start)
         self._network.run(plan.steps, memory.buffer.numpy(), *heard, drive.numpy(), out.numpy())
         return Rows(out[:, None], 1, plan.start + moved, plan.end + moved, mel.ended)
-
-    def _plan(self, chunk: Chunk, memory: Memory) -> Plan:
-        with self._lock:
-            found = self._plans.get(chunk)
-            if found is None:
-                found = self._plans[chunk] = self._worked_out(chunk, memory)
-                if len(self._plans) > MOST_PLANS:
-                    self._plans.popitem(last=False)
-            else:
-                self._plans.move_to_end(chunk)
-            return found
 
     def _worked_out(self, chunk: Chunk, memory: Memory) -> Plan:
         """Run the flow on numbers of rows."""
