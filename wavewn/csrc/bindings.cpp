@@ -1,4 +1,4 @@
-// wavewn._native: this file and bindings_onepass.cpp are the only ones that know Python.
+// wavewn._native: this file and the others of its name are the only ones that know Python.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -19,9 +19,7 @@
 
 #include "assembly.hpp"
 #include "bandwidth.hpp"
-#include "bindings_noise.hpp"
-#include "bindings_onepass.hpp"
-#include "bindings_spectrum.hpp"
+#include "bindings.hpp"
 #include "cpu.hpp"
 #include "engine.hpp"
 #include "packing.hpp"
@@ -32,8 +30,6 @@ using namespace wavewn;
 
 namespace {
 
-template <class T, int Axes>
-using Array = nb::ndarray<T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
 using Matrix = Array<const float, 2>;
 using Whole = Array<const std::int8_t, 2>;
 using Vector = Array<const float, 1>;

@@ -1,6 +1,6 @@
 // wavewn._native for random numbers; noise.py is its face.
 
-#include "bindings_noise.hpp"
+#include "bindings.hpp"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -20,8 +20,6 @@ using namespace wavewn;
 
 namespace {
 
-template <class T, int Axes>
-using Array = nb::ndarray<T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
 using Rows = Array<const std::uint64_t, 1>;
 
 struct NoiseSet {

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings_onepass.hpp"
+#include "bindings.hpp"
 #include "cpu.hpp"
 #include "onepass_program.hpp"
 
@@ -24,8 +24,6 @@ using namespace wavewn;
 
 namespace {
 
-template <class T, int Axes>
-using Array = nb::ndarray<T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
 using Given =
     std::tuple<Array<const float, 3>, Array<const float, 1>, std::int64_t, std::int64_t,
                std::int64_t>;

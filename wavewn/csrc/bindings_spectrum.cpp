@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings_spectrum.hpp"
+#include "bindings.hpp"
 #include "cpu.hpp"
 #include "spectrum_levelling.hpp"
 #include "spectrum_synthesis.hpp"
@@ -24,8 +24,6 @@ using namespace wavewn;
 
 namespace {
 
-template <class T, int Axes>
-using Array = nb::ndarray<T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
 using Vector = Array<const float, 1>;
 using Matrix = Array<const float, 2>;
 using Cube = Array<const float, 3>;

@@ -31,16 +31,6 @@ INLINE void prepare(const Product& p, const float* from, int count, typename P::
     for (int i = 0; i < count; i += 16) P::write(p, load(from + i), i, to);
 }
 
-//     A = 2^f,  B = 2^g,  z = (1 - A) / ((1 + A) (1 + B))  =  tanh(f') sigmoid(g')
-//
-// f = -2 log2(e) f' and g = -log2(e) g': the factors are in the weights.
-INLINE Floats activated(const Floats& f, const Floats& g) {
-    const Floats a = exp2(clamp(f, -40.0f, 40.0f));
-    const Floats b = exp2(clamp(g, -40.0f, 40.0f));
-    const Floats one = all(1.0f);
-    return (one - a) / ((one + a) * (one + b));
-}
-
 // Groups of inputs that are the older taps of a gate.
 template <class G>
 INLINE int older_groups(const Network& net) {

@@ -394,46 +394,42 @@ void pad_rows(const OnePassRun& run, const PadStep& s) {
         pad_with(place<float>(run.arena, s.buffer), s);
 }
 
-// tanh(f) sigmoid(g) = (1 - a) / ((1 + a) (1 + b)), a = e^-2f, b = e^-g
-INLINE Floats gated(const Floats& f, const Floats& g) {
-    const Floats one = all(1.0f);
-    const Floats a = exp2(clamp(f * all(-2.885390081777927f), -40.0f, 40.0f));
-    const Floats b = exp2(clamp(g * all(-1.4426950408889634f), -40.0f, 40.0f));
-    return (one - a) / ((one + a) * (one + b));
+// Write rows of `channels` numbers, as floats or as operands, vector by vector: make(row, i) gives
+// those of a row from channel i on.
+template <class P, class Make>
+INLINE void write_rows(char* arena, std::int64_t to_place, std::int64_t to, std::int64_t rows,
+                       std::int64_t channels, const Make& make) {
+    const bool narrow = to_place == static_cast<std::int64_t>(Place::operands);
+    auto* const floats = place<float>(arena, to);
+    auto* const operands = place<typename P::Operand>(arena, to);
+    for (std::int64_t row = 0; row < rows; ++row)
+        for (std::int64_t i = 0; i < channels; i += 16) {
+            const auto count = static_cast<int>(channels - i < 16 ? channels - i : 16);
+            if (narrow)
+                write_part<P>(operands + row * channels + i, make(row, i), count);
+            else
+                store_part(floats + row * channels + i, make(row, i), count);
+        }
 }
 
 template <class P>
 void gate(const OnePassRun& run, const GateStep& s) {
-    const auto* from = place<const float>(run.arena, s.from);
-    const bool narrow = s.to_place == static_cast<std::int64_t>(Place::operands);
-    auto* floats = place<float>(run.arena, s.to);
-    auto* operands = place<typename P::Operand>(run.arena, s.to);
-    for (std::int64_t row = 0; row < s.rows; ++row, from += 2 * s.channels)
-        for (std::int64_t i = 0; i < s.channels; i += 16) {
-            const auto count = static_cast<int>(s.channels - i < 16 ? s.channels - i : 16);
-            const Floats z = gated(load(from + i), load(from + s.channels + i));
-            if (narrow)
-                write_part<P>(operands + row * s.channels + i, z, count);
-            else
-                store_part(floats + row * s.channels + i, z, count);
-        }
+    const auto* const from = place<const float>(run.arena, s.from);
+    const auto make = [&](std::int64_t row, std::int64_t i) {
+        const float* const f = from + 2 * row * s.channels + i;
+        return activated(load(f) * all(-2.885390081777927f),
+                         load(f + s.channels) * all(-1.4426950408889634f));
+    };
+    write_rows<P>(run.arena, s.to_place, s.to, s.rows, s.channels, make);
 }
 
 template <class P>
 void repeat(const OnePassRun& run, const RepeatStep& s) {
-    const auto* from = place<const float>(run.arena, s.from);
-    const bool narrow = s.to_place == static_cast<std::int64_t>(Place::operands);
-    auto* floats = place<float>(run.arena, s.to);
-    auto* operands = place<typename P::Operand>(run.arena, s.to);
-    for (std::int64_t row = 0; row < s.rows * s.factor; ++row)
-        for (std::int64_t i = 0; i < s.channels; i += 16) {
-            const auto count = static_cast<int>(s.channels - i < 16 ? s.channels - i : 16);
-            const Floats x = load(from + row / s.factor * s.channels + i);
-            if (narrow)
-                write_part<P>(operands + row * s.channels + i, x, count);
-            else
-                store_part(floats + row * s.channels + i, x, count);
-        }
+    const auto* const from = place<const float>(run.arena, s.from);
+    const auto make = [&](std::int64_t row, std::int64_t i) {
+        return load(from + row / s.factor * s.channels + i);
+    };
+    write_rows<P>(run.arena, s.to_place, s.to, s.rows * s.factor, s.channels, make);
 }
 
 inline void add_all(const OnePassRun& run, const AddStep& s) {

@@ -220,6 +220,16 @@ INLINE Floats exp2(const Floats& x) {
     return floats(bits(y) + exponent);
 }
 
+//     A = 2^f,  B = 2^g,  z = (1 - A) / ((1 + A) (1 + B))  =  tanh(f') sigmoid(g')
+//
+// f = -2 log2(e) f' and g = -log2(e) g'; in WaveNet the factors are in the weights.
+INLINE Floats activated(const Floats& f, const Floats& g) {
+    const Floats a = exp2(clamp(f, -40.0f, 40.0f));
+    const Floats b = exp2(clamp(g, -40.0f, 40.0f));
+    const Floats one = all(1.0f);
+    return (one - a) / ((one + a) * (one + b));
+}
+
 // ((0 + 8) + (4 + 12)) + ..., the same tree on every machine.
 INLINE float sum(const Floats& x) {
 #if defined(__AVX512F__)
