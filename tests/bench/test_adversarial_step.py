@@ -10,14 +10,14 @@ networks of `training/adversarial.py`, in bfloat16 where the CPU has it. Both in
 thread, taking turns; each keeps its best step, in CPU seconds, so that a busy machine disturbs the
 ratio little. A step of the plain side takes ten seconds and more.
 
-2026-11-22, one thread of a Zen 4 (AVX512-BF16, no AMX) that others kept busy, torch 2.13: plain
-14.9 s, ours 5.57 s: 2.7 times faster, where the aim is 3. bfloat16 multiplies twice as fast as
-float32 here, not sixteen times as with AMX, so what is above 2 is fewer multiplications (a quarter)
-and less copying. What is missing from 3 are the grouped convolutions of the scales: 8 to 32
-channels a group fill half of the multipliers. Tried without gain: weight norm computed once for
-both sides of the generator's turn; groups copied apart first. On a quiet core: plain 13.9 s, ours
-4.92 s, 2.82 times; fused AdamW 4.99 instead of 5.04 s; huge pages (glibc.malloc.hugetlb=1) 4.97
-instead of 5.5 s, plain was not tried so.
+2026-11-22, one thread of a Zen 4 (AVX512-BF16, no AMX), torch 2.13: plain 13.4 s, ours 4.47 s: 3.0
+times faster, where the aim is 3. bfloat16 multiplies twice as fast as float32 here, not sixteen
+times as with AMX, so what is above 2 is fewer multiplications (a quarter) and less copying. Before
+the gradients of grouped weights were products of matrices (nn/strided.py) 4.83 s. Tried without
+gain: weight norm computed once for both sides of the generator's turn; weight norm in a native
+kernel that gives bfloat16 at once (4.83 s, too: at full speed torch's two passes cost 0.05 s);
+groups copied apart first. Fused AdamW 4.44 instead of 4.52 s, but Lightning does not clip gradients
+with it; huge pages (glibc.malloc.hugetlb=1, THP_MEM_ALLOC_ENABLE=1) 4.84 and 4.78 instead of 4.83.
 """
 
 import time
