@@ -1,6 +1,6 @@
 // Runs the engine without Python, on every instruction set that this machine has, and holds it to
 // the equalities of its contract: chunks, company, threads and the caller's rounding change no bit,
-// and int8 has the same bits on every set. What AVX512-FP16 computes is run in imitation.
+// and int8 has the same bits on every set. What AVX512-FP16 and AMX compute is run in imitation.
 //
 //     driver            prints a line a run: shape, precision, instruction set, digest of the output
 //     driver --threads  many calls at once, and calls that use several threads: for ThreadSanitizer
@@ -21,12 +21,14 @@
 #include "cpu.hpp"
 #include "engine.hpp"
 #include "models.hpp"
+#include "onepass_trial.hpp"
 
 using namespace wavewn;
 using driver::Numbers;
 
 namespace wavewn::imitated_amx {
 extern const Kernel kernels[3];
+extern const OnePassKernels onepass;
 }
 #if defined(HAS_FLOAT16)
 namespace wavewn::imitated_fp16 {
@@ -199,6 +201,17 @@ void compare_tiles() {
     }
 }
 
+// Convolutions of one-pass models: whole tiles, parts of them, layers that are too narrow for them.
+void try_convolutions() {
+    const Trial trials[] = {
+        {64, 48, 3, 1, 1, 70}, {32, 16, 3, 5, 1, 33}, {80, 40, 7, 1, 1, 17}, {16, 1, 2, 1, 1, 5},
+        {8, 33, 3, 2, 1, 16},  {96, 64, 2, 1, 4, 9},  {6, 20, 3, 1, 1, 20},  {34, 17, 1, 1, 1, 40},
+    };
+    for (const Trial& trial : trials)
+        expect(passes(imitated_amx::onepass, trial),
+               "imitated tiles: a convolution of " + std::to_string(trial.inputs) + " inputs");
+}
+
 #if defined(HAS_FLOAT16)
 // Inputs round to 2^-11 of themselves, and so does every sum of up to 32 products.
 constexpr float IMITATED = 1e-2f;
@@ -252,6 +265,7 @@ int main(int count, char** words) {
     else if (count == 1) {
         compare_everything();
         compare_tiles();
+        try_convolutions();
 #if defined(HAS_FLOAT16)
         compare_imitated();
 #endif

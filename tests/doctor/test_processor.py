@@ -21,7 +21,12 @@ def extension(monkeypatch):
     """Put a made-up extension in the place of the built one."""
     made = types.ModuleType(EXTENSION)
     made.instruction_sets = lambda: [("amx", ""), ("avx512", "the CPU has none"), ("portable", "")]
-    made.onepass_sets = lambda: [("avx512-bf16", "bfloat16", "too old"), ("avx2", "float32", "")]
+    made.onepass_sets = lambda: [
+        ("amx-bf16", "bfloat16", ""),
+        ("avx512-bf16", "bfloat16", "too old"),
+        ("avx2", "float32", ""),
+    ]
+    made.distrust_tiles = lambda: "its tiles gave wrong sums"
     made.request_amx = lambda: ""
     made.usable_cpus = lambda: 3
     monkeypatch.setitem(sys.modules, EXTENSION, made)
@@ -35,6 +40,7 @@ def test_every_instruction_set_runs_or_says_why_not(extension):
         ("amx", "ok", "runs here"),
         ("avx512", "note", "the CPU has none"),
         ("portable", "ok", "runs here"),
+        ("amx-bf16", "note", "its tiles gave wrong sums"),
         ("avx512-bf16", "note", "too old"),
     ]
 

@@ -8,14 +8,19 @@ import torch
 from wavewn.config import HiFiGANConfig
 from wavewn.engine import onepass_flow, onepass_native, onepass_plans
 from wavewn.engine.onepass import OnePassEngine
-from wavewn.engine.onepass_native import instruction_sets, run_natively, why_not_native
+from wavewn.engine.onepass_native import (
+    instruction_sets,
+    kernel_for,
+    run_natively,
+    why_not_native,
+)
 from wavewn.engine.stream import Stream
 from wavewn.errors import EngineError, ShapeError
 from wavewn.models.hifigan import HiFiGAN
 from wavewn.nn.flow import Flow, Rows
 from wavewn.state import StreamState
 
-pytest.importorskip("wavewn._native", reason="`pip install .` compiles it")
+_native = pytest.importorskip("wavewn._native", reason="`pip install .` compiles it")
 
 ATOL = 1e-5  # sums of another order
 BANDS, HOP, FRAMES = 6, 20, 26
@@ -184,3 +189,21 @@ def test_a_machine_without_a_set_says_why(one_pass, monkeypatch):
     monkeypatch.setattr(onepass_native, "instruction_sets", lambda precision: {"set": "too old"})
 
     assert why_not_native(one_pass("hifigan"), "bfloat16") == "too old"
+
+
+@pytest.mark.parametrize(
+    ("distrust", "chosen"),
+    [("", "amx-bf16"), ("wrong sums", "avx512-bf16")],
+    ids=["right", "wrong"],
+)
+def test_the_tiles_of_amx_are_taken_only_where_they_give_known_sums(
+    monkeypatch, wide, distrust, chosen
+):
+    both = [(name, "bfloat16", "") for name in ("amx-bf16", "avx512-bf16")]
+    monkeypatch.setattr(_native, "onepass_sets", lambda: both)
+    monkeypatch.setattr(onepass_native, "why_no_tiles", lambda: distrust)
+
+    assert kernel_for(wide, "bfloat16", "auto", 1).instruction_set == chosen
+    if distrust:
+        with pytest.raises(EngineError, match="instruction set amx-bf16: wrong sums"):
+            kernel_for(wide, "bfloat16", "amx-bf16", 1)

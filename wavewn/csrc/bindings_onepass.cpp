@@ -17,6 +17,7 @@
 #include "bindings.hpp"
 #include "cpu.hpp"
 #include "onepass_program.hpp"
+#include "onepass_trial.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -145,12 +146,16 @@ void bind_onepass(nb::module_& module) {
              "drive"_a, "audio"_a)
         .def("run", &ChunkProgram::run, "state"_a, "mel"_a, "drive"_a, "audio"_a,
              "Advance the states of a batch, row by row, and write its audio.");
+    module.def("distrust_tiles", &distrust_tiles,
+               "Let AMX's tiles convolve known numbers, after `request_amx`; return an empty string or "
+               "what is wrong.");
     module.def(
         "onepass_sets",
         [] {
             std::vector<std::tuple<std::string, std::string, std::string>> found;
             for (const auto& [set, kernels] : onepass_sets) {
-                const bool narrow = set == InstructionSet::avx512_bf16;
+                const bool narrow =
+                    set == InstructionSet::avx512_bf16 || set == InstructionSet::amx_bf16;
                 found.emplace_back(name_of(set), narrow ? "bfloat16" : "float32", why_not(set));
             }
             return found;

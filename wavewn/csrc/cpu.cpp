@@ -35,6 +35,7 @@ constexpr Entry ENTRIES[INSTRUCTION_SETS] = {
     {"avx2", WAVEWN_MISSING_AVX2},
     {"portable", WAVEWN_MISSING_PORTABLE},
     {"avx512-bf16", WAVEWN_MISSING_AVX512_BF16},
+    {"amx-bf16", WAVEWN_MISSING_AMX_BF16},
 };
 
 #if defined(__x86_64__)
@@ -89,12 +90,16 @@ const char* processor_lacks(InstructionSet set) noexcept {
     if (set == InstructionSet::avx512_fp16) {
         return seven.edx >> 23 & 1 ? "" : "the CPU has no AVX512-FP16";
     }
-    if (set == InstructionSet::avx512_bf16) {
+    if (set == InstructionSet::avx512_bf16 || set == InstructionSet::amx_bf16) {
         const bool there = seven.eax >= 1 && (cpuid(7, 1).eax >> 5 & 1);
-        return there ? "" : "the CPU has no AVX512-BF16";
+        if (!there) return "the CPU has no AVX512-BF16";
+        if (set == InstructionSet::avx512_bf16) return "";
+        const bool tiles = seven.edx >> 24 & seven.edx >> 22 & 1;
+        if (!tiles) return "the CPU has no AMX-BF16";
+    } else {
+        const bool tiles = seven.edx >> 24 & seven.edx >> 25 & 1;
+        if (!tiles) return "the CPU has no AMX-INT8";
     }
-    const bool tiles = seven.edx >> 24 & seven.edx >> 25 & 1;
-    if (!tiles) return "the CPU has no AMX-INT8";
     return saves(SAVED_AMX) ? "" : "the operating system does not save AMX tiles";
 }
 

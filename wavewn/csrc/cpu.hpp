@@ -8,13 +8,13 @@
 
 namespace wavewn {
 
-// WaveNet's, best first, and then one that only one-pass models have (`onepass_sets` in onepass.cpp).
+// WaveNet's, best first, and then two that only one-pass models have (`onepass_sets` in onepass.cpp).
 // Each but `portable` is one of x86-64 processors.
-enum class InstructionSet : int { avx512_fp16, amx, avx512, avx2, portable, avx512_bf16 };
+enum class InstructionSet : int { avx512_fp16, amx, avx512, avx2, portable, avx512_bf16, amx_bf16 };
 constexpr int WAVENET_SETS = 5;
-constexpr int INSTRUCTION_SETS = 6;
+constexpr int INSTRUCTION_SETS = 7;
 
-// "avx512-fp16", "amx", "avx512", "avx2", "portable", "avx512-bf16".
+// "avx512-fp16", "amx", "avx512", "avx2", "portable", "avx512-bf16", "amx-bf16".
 const char* name_of(InstructionSet set) noexcept;
 
 // "" if kernels of this set can run here, else the reason in plain words. AMX may be refused still

@@ -67,6 +67,7 @@ void pack(const PlainConvolution& plain, int panel, bool bfloat16, char* to) {
 }  // namespace
 
 const OnePassSet onepass_sets[ONE_PASS_SETS] = {
+    {InstructionSet::amx_bf16, &amx_bf16::onepass},
     {InstructionSet::avx512_bf16, &avx512_bf16::onepass},
     {InstructionSet::avx512, &avx512::onepass},
     {InstructionSet::avx2, &avx2::onepass},

@@ -20,6 +20,7 @@
 // one of an odd number of inputs in bfloat16, which takes them in pairs.
 //
 //     onepass_kernel.hpp  the steps, compiled once for each instruction set (onepass_SET.cpp)
+//     onepass_tiles.hpp   convolutions where the set has AMX
 //     onepass.cpp         packs weights, and checks a list of steps before it ever runs
 //
 // 2026-11-22, one thread of a Zen 4: the products alone run at 115e9 multiplications a second in
@@ -137,5 +138,6 @@ namespace portable { extern const OnePassKernels onepass __attribute__((weak)); 
 namespace avx2 { extern const OnePassKernels onepass __attribute__((weak)); }
 namespace avx512 { extern const OnePassKernels onepass __attribute__((weak)); }
 namespace avx512_bf16 { extern const OnePassKernels onepass __attribute__((weak)); }
+namespace amx_bf16 { extern const OnePassKernels onepass __attribute__((weak)); }
 
 }  // namespace wavewn

@@ -6,6 +6,11 @@
 #pragma once
 
 #include "onepass.hpp"
+#include "onepass_operands.hpp"
+#if defined(__AMX_BF16__) || defined(WAVEWN_IMITATE_AMX)
+#define WAVEWN_TILES
+#include "onepass_tiles.hpp"
+#endif
 #include "vectors.hpp"
 
 namespace wavewn {
@@ -27,58 +32,6 @@ constexpr int TILE_VECTORS = 1;
 
 // Products of a convolution from which on threads share it: some 5 us of work.
 constexpr std::int64_t WORTH_SHARING = 400000;
-
-struct Single {
-    using Operand = float;
-    static constexpr int GROUP = 1;
-    using Weights = Floats;
-    static INLINE Floats read(const Operand* w) { return load(w); }
-    static INLINE Floats spread(const Operand* x) { return all(*x); }
-    static INLINE Floats meet(const Floats& w, const Floats& x, const Floats& sum) {
-        return fused(w, x, sum);
-    }
-    static INLINE void write(Operand* to, const Floats& x) { store(to, x); }
-    static INLINE Floats widen(const Operand* from) { return load(from); }
-    static INLINE Operand narrow(float x) { return x; }
-    static INLINE float wide(Operand x) { return x; }
-};
-
-#if defined(__AVX512BF16__)
-// Two inputs at a time; products and their sums are float32, rounded as VDPBF16PS does.
-struct Brain {
-    using Operand = std::uint16_t;
-    static constexpr int GROUP = 2;
-    using Weights = __m512i;
-    static INLINE __m512i read(const Operand* w) { return _mm512_loadu_si512(w); }
-    static INLINE __m512i spread(const Operand* x) {
-        std::int32_t pair;
-        std::memcpy(&pair, x, 4);
-        return _mm512_set1_epi32(pair);
-    }
-    static INLINE Floats meet(const __m512i& w, const __m512i& x, const Floats& sum) {
-        return {{(NativeFloat)_mm512_dpbf16_ps((__m512)sum.part[0], (__m512bh)w, (__m512bh)x)}};
-    }
-    static INLINE void write(Operand* to, const Floats& x) {
-        const __m256bh narrowed = _mm512_cvtneps_pbh((__m512)x.part[0]);
-        std::memcpy(to, &narrowed, 32);
-    }
-    static INLINE Floats widen(const Operand* from) {
-        const __m256i bits16 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-        return {{(NativeFloat)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits16), 16)}};
-    }
-    static INLINE Operand narrow(float x) {
-        Operand lanes[16];
-        write(lanes, all(x));
-        return lanes[0];
-    }
-    static INLINE float wide(Operand x) {
-        const std::uint32_t bits32 = static_cast<std::uint32_t>(x) << 16;
-        float y;
-        std::memcpy(&y, &bits32, 4);
-        return y;
-    }
-};
-#endif
 
 // The first `count` lanes.
 INLINE void store_part(float* to, const Floats& x, int count) {
@@ -123,6 +76,20 @@ struct Tile {
     }
 };
 
+// A row's sums are what the layer gives.
+template <class P, int V>
+INLINE void finish(const Tile<P>& t, std::int64_t row, const Floats (&sum)[V]) {
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+        const std::int64_t place = row * t.outputs + 16 * v;
+        const int width = v + 1 == V ? t.width : 16;
+        const Floats y = t.added == nullptr ? sum[v] : sum[v] + load(t.added + place);
+        if (t.to != nullptr) store_part(t.to + place, y, width);
+        if (t.heard != nullptr)
+            write_part<P>(t.heard + place, at_least(y * all(t.slope), y), width);
+    }
+}
+
 // `R` rows, `V` vectors of outputs.
 template <class P, int R, int V>
 INLINE void tile(const Tile<P>& t, const typename P::Operand* from) {
@@ -155,17 +122,7 @@ INLINE void tile(const Tile<P>& t, const typename P::Operand* from) {
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) {
-            const std::int64_t place = r * t.outputs + 16 * v;
-            const int width = v + 1 == V ? t.width : 16;
-            const Floats y =
-                t.added == nullptr ? sum[r][v] : sum[r][v] + load(t.added + place);
-            if (t.to != nullptr) store_part(t.to + place, y, width);
-            if (t.heard != nullptr)
-                write_part<P>(t.heard + place, at_least(y * all(t.slope), y), width);
-        }
+    for (int r = 0; r < R; ++r) finish<P, V>(t, r, sum[r]);
 }
 
 // Not inlined: all of them in one function would spill each other's registers.
@@ -178,6 +135,16 @@ __attribute__((noinline)) void tiles(const Tile<P>& t, const typename P::Operand
 // All rows of a panel of outputs, in tiles of nearly one size.
 template <class P, int V>
 void panel(const Tile<P>& t, const typename P::Operand* from, std::int64_t rows) {
+#if defined(WAVEWN_TILES)
+    if (const std::int64_t depth = tile_inputs(t.inputs)) {
+        const auto use = [&](std::int64_t row, const float(&sums)[V][16]) {
+            Floats sum[V];
+            for (int v = 0; v < V; ++v) sum[v] = load(sums[v]);
+            finish<P, V>(t, row, sum);
+        };
+        return convolve_by_tiles<V>(t, from, rows, depth, use);
+    }
+#endif
     const std::int64_t count = (rows + TILE_ROWS - 1) / TILE_ROWS;
     for (std::int64_t n = 0; n < count; ++n) {
         const std::int64_t begin = rows * n / count, end = rows * (n + 1) / count;
@@ -456,7 +423,7 @@ void run_steps(const OnePassRun& run) {
     }
 }
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) || defined(WAVEWN_IMITATE_AMX)
 extern const OnePassKernels onepass = {nullptr, run_steps<Brain>, TILE_VECTORS};
 #else
 extern const OnePassKernels onepass = {run_steps<Single>, nullptr, TILE_VECTORS};

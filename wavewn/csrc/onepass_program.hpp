@@ -21,12 +21,13 @@ struct PlainConvolution {
     LayerKind kind;
 };
 
-// The sets that one-pass models have kernels for, best first.
+// The sets that one-pass models have kernels for, best first. That of AMX must pass
+// onepass_trial.hpp first.
 struct OnePassSet {
     InstructionSet set;
     const OnePassKernels* kernels;  // null where they were not compiled in
 };
-constexpr int ONE_PASS_SETS = 4;
+constexpr int ONE_PASS_SETS = 5;
 extern const OnePassSet onepass_sets[ONE_PASS_SETS];
 
 class OnePassNetwork {

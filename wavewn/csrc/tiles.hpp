@@ -14,6 +14,9 @@
 
 #include "network.hpp"
 #include "precisions.hpp"
+#if defined(__AMX_INT8__) || defined(WAVEWN_IMITATE_AMX)
+#include "tile_registers.hpp"
+#endif
 #include "vectors.hpp"
 
 namespace wavewn {
@@ -25,13 +28,6 @@ constexpr int LEAST_TILE_ROWS = 4;  // fewer lanes are as fast without
 
 constexpr int TILE_INPUTS = 64;
 
-// Shapes of the eight tiles, as the processor reads them.
-struct alignas(64) TileShapes {
-    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    std::uint16_t row_bytes[16] = {};
-    std::uint8_t rows[16] = {};
-};
-
 // 0 and 1: sums of two vectors; 2: inputs; 3: weights; 4 and 5: the same of what is left.
 INLINE TileShapes tile_shapes(int lanes, int left) {
     TileShapes shapes;
@@ -42,47 +38,6 @@ INLINE TileShapes tile_shapes(int lanes, int left) {
     }
     return shapes;
 }
-
-#if defined(WAVEWN_IMITATE_AMX)
-// Tile registers in memory, for tests/csrc.
-struct Imitation {
-    TileShapes shapes;
-    std::uint8_t bytes[8][16][64];
-};
-inline thread_local Imitation imitation;
-INLINE void shape_tiles(const TileShapes& shapes) { imitation.shapes = shapes; }
-INLINE void close_tiles() {}
-INLINE void ZERO_TILE(int tile) { std::memset(imitation.bytes[tile], 0, 16 * 64); }
-INLINE void LOAD_TILE(int tile, const void* from, std::int64_t stride) {
-    ZERO_TILE(tile);
-    for (int row = 0; row < imitation.shapes.rows[tile]; ++row)
-        std::memcpy(imitation.bytes[tile][row], static_cast<const char*>(from) + row * stride,
-                    imitation.shapes.row_bytes[tile]);
-}
-INLINE void STORE_TILE(int tile, void* to, std::int64_t stride) {
-    for (int row = 0; row < imitation.shapes.rows[tile]; ++row)
-        std::memcpy(static_cast<char*>(to) + row * stride, imitation.bytes[tile][row], 64);
-}
-INLINE void MULTIPLY_TILE(int c, int a, int b) {
-    for (int n = 0; n < imitation.shapes.rows[c]; ++n) {
-        std::int32_t sums[16];
-        std::memcpy(sums, imitation.bytes[c][n], sizeof(sums));
-        for (int k = 0; k < imitation.shapes.row_bytes[a]; ++k)
-            for (int m = 0; m < 16; ++m)
-                sums[m] += imitation.bytes[a][n][k] *
-                           static_cast<std::int8_t>(imitation.bytes[b][k / 4][4 * m + k % 4]);
-        std::memcpy(imitation.bytes[c][n], sums, sizeof(sums));
-    }
-}
-#else
-// Macros, as the number of a tile is part of an instruction.
-#define ZERO_TILE(tile) _tile_zero(tile)
-#define LOAD_TILE(tile, from, stride) _tile_loadd(tile, from, stride)
-#define STORE_TILE(tile, to, stride) _tile_stored(tile, to, stride)
-#define MULTIPLY_TILE(c, a, b) _tile_dpbusd(c, a, b)
-INLINE void shape_tiles(const TileShapes& shapes) { _tile_loadconfig(&shapes); }
-INLINE void close_tiles() { _tile_release(); }
-#endif
 
 INLINE void open_tiles(int lanes) { shape_tiles(tile_shapes(lanes, 4)); }
 
@@ -99,19 +54,19 @@ INLINE void multiply_tiles(const Product& p, const std::uint8_t* x, std::int64_t
     for (int k = 0; k < whole; ++k) {
         LOAD_TILE(2, x + k * TILE_INPUTS, stride);
         LOAD_TILE(3, w + 16 * k * row, row);
-        MULTIPLY_TILE(0, 2, 3);
+        MULTIPLY_EIGHT(0, 2, 3);
         if constexpr (V == 2) {
             LOAD_TILE(3, w + 16 * k * row + 64, row);
-            MULTIPLY_TILE(1, 2, 3);
+            MULTIPLY_EIGHT(1, 2, 3);
         }
     }
     if (p.inputs % TILE_INPUTS != 0) {
         LOAD_TILE(4, x + whole * TILE_INPUTS, stride);
         LOAD_TILE(5, w + 16 * whole * row, row);
-        MULTIPLY_TILE(0, 4, 5);
+        MULTIPLY_EIGHT(0, 4, 5);
         if constexpr (V == 2) {
             LOAD_TILE(5, w + 16 * whole * row + 64, row);
-            MULTIPLY_TILE(1, 4, 5);
+            MULTIPLY_EIGHT(1, 4, 5);
         }
     }
     STORE_TILE(0, sums[0], 64);

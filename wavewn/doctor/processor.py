@@ -53,7 +53,9 @@ def check_native() -> list[Finding]:
         else:
             findings.append(Finding("native engine", name, "ok", "runs here"))
     for name, precision, reason in native.onepass_sets():
-        if name == "avx512-bf16":  # the others are those above
+        if precision == "bfloat16":  # the others are those above
+            if name == "amx-bf16" and not reason:
+                reason = native.request_amx() or native.distrust_tiles()
             detail = reason or f"runs one-pass models in {precision}"
             findings.append(Finding("native engine", name, "note" if reason else "ok", detail))
     return findings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 from torch import nn
@@ -17,6 +18,7 @@ from wavewn.models.spectral import Spectral
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.padded import PaddedConv1d, UpsamplingConv1d
 
+TILES = "amx-bf16"
 KINDS = (HiFiGAN, MelGAN, ParallelWaveGAN, Spectral)
 
 
@@ -24,7 +26,21 @@ def instruction_sets(precision: str) -> dict[str, str]:
     """Give the sets with a kernel of this precision, best first, and why one cannot run here."""
     from wavewn import _native
 
-    return {name: why for name, kind, why in _native.onepass_sets() if kind == precision}
+    sets = {name: why for name, kind, why in _native.onepass_sets() if kind == precision}
+    if sets.get(TILES) == "":
+        sets[TILES] = why_no_tiles()
+    return sets
+
+
+@functools.cache
+def why_no_tiles() -> str:
+    """Ask the system for AMX's tiles and let them convolve known numbers; "" if both goes well.
+
+    The kernel has run in imitation alone so far, hence the trial.
+    """
+    from wavewn import _native
+
+    return str(_native.request_amx() or _native.distrust_tiles())
 
 
 def why_not_native(model: nn.Module, precision: str) -> str:
