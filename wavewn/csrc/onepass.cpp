@@ -31,13 +31,6 @@ std::size_t whole_vectors(std::int64_t outputs) {
     return static_cast<std::size_t>((outputs + VECTOR - 1) / VECTOR * VECTOR);
 }
 
-// As they are; see OnePassLayer.
-void pack_precise(const PlainConvolution& plain, char* to) {
-    auto* const weights = reinterpret_cast<double*>(to);
-    for (std::int64_t i = 0; i < plain.taps * plain.inputs * plain.outputs; ++i)
-        weights[i] = plain.weights[i];
-}
-
 // Panel after panel; see OnePassLayer.
 void pack(const PlainConvolution& plain, int panel, bool bfloat16, char* to) {
     const std::int64_t group = bfloat16 ? 2 : 1;
@@ -84,14 +77,14 @@ OnePassNetwork::OnePassNetwork(const OnePassKernels& kernels, bool bfloat16,
         const auto depth = static_cast<std::size_t>(plain.taps * plain.inputs);
         if (plain.kind == LayerKind::smoothing) return rounded_up(depth * sizeof(float));
         if (plain.kind == LayerKind::precise)
-            return rounded_up(static_cast<std::size_t>(plain.outputs) * depth * sizeof(double));
+            return rounded_up(whole_vectors(plain.outputs) * depth * sizeof(float));
         return rounded_up(outputs * depth * static_cast<std::size_t>(operand_bytes()));
     };
     std::size_t bytes = 0;
     for (const PlainConvolution& plain : layers) {
         const bool product = plain.kind == LayerKind::product;
-        if (!product && (plain.outputs > PRECISE_OUTPUTS || plain.stride != 1))
-            throw std::invalid_argument("a precise layer is too wide, or makes several rows at once");
+        if (!product && plain.stride != 1)
+            throw std::invalid_argument("a precise layer makes several rows at once");
         if (plain.kind == LayerKind::smoothing && (plain.inputs != 1 || plain.dilation != 1))
             throw std::invalid_argument("a smoothing has one filter");
         if (bfloat16 && plain.inputs % 2 && product)
@@ -107,7 +100,7 @@ OnePassNetwork::OnePassNetwork(const OnePassKernels& kernels, bool bfloat16,
         if (plain.kind == LayerKind::smoothing)
             std::memcpy(to, plain.weights, static_cast<std::size_t>(plain.taps) * sizeof(float));
         else if (plain.kind == LayerKind::precise)
-            pack_precise(plain, to);
+            pack(plain, 1, false, to);
         else
             pack(plain, kernels.panel, bfloat16, to);
         to += weight_bytes(plain);

@@ -35,7 +35,6 @@
 namespace wavewn {
 
 constexpr int STEP_NUMBERS = 8;
-constexpr int PRECISE_OUTPUTS = 1024;  // that a precise layer has at most
 
 enum class StepKind : std::int64_t { load, save, pad, map, conv, add, gate, repeat };
 enum class Map : std::int64_t { copy, leaky, divide, tanh, scale };
@@ -45,8 +44,8 @@ enum class PadMode : std::int64_t { zeros, reflect, replicate };
 // outside: the mel to read or the audio to write; drive: the noise to read.
 enum class Place : std::int64_t { floats, operands, outside, drive };
 
-// How a layer meets its rows. precise: floats, sums in doubles, weights [taps][inputs][outputs] of
-// them. smoothing: floats, one filter [taps] for every channel.
+// How a layer meets its rows. precise: floats, sums in doubles, weights of floats in panels of one
+// vector. smoothing: floats, one filter [taps] for every channel.
 enum class LayerKind : std::int64_t { product, precise, smoothing };
 
 // A layer, packed: panels of as many vectors of sixteen outputs as the kernel says (one in the last

@@ -7,6 +7,7 @@
 
 #include "onepass.hpp"
 #include "onepass_operands.hpp"
+#include "onepass_precise.hpp"
 #if defined(__AMX_BF16__) || defined(WAVEWN_IMITATE_AMX)
 #define WAVEWN_TILES
 #include "onepass_tiles.hpp"
@@ -33,17 +34,6 @@ constexpr int TILE_VECTORS = 1;
 // Products of a convolution from which on threads share it: some 5 us of work.
 constexpr std::int64_t WORTH_SHARING = 400000;
 
-// The first `count` lanes.
-INLINE void store_part(float* to, const Floats& x, int count) {
-    if (count == 16) return store(to, x);
-#if defined(__AVX512F__)
-    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), (__m512)x.part[0]);
-#else
-    float lane[16];
-    store(lane, x);
-    for (int i = 0; i < count; ++i) to[i] = lane[i];
-#endif
-}
 template <class P>
 INLINE void write_part(typename P::Operand* to, const Floats& x, int count) {
     if (count == 16) return P::write(to, x);
@@ -205,47 +195,14 @@ void convolve_share(void* argument, int index) {
                      rows * (index + 1) / threads);
 }
 
-// Products of two float32 are exact in double. Outputs stay in the first cache, a row after another.
-inline void convolve_precisely(const OnePassRun& run, const ConvStep& step) {
-    const OnePassLayer& layer = run.layers[step.layer];
-    const auto* from = place<const float>(run.arena, step.from);
-    auto* to = place<float>(run.arena, step.to);
-    double sums[PRECISE_OUTPUTS];
-    for (std::int64_t row = 0; row < step.rows; ++row) {
-        const auto* w = static_cast<const double*>(layer.weights);
-        for (std::int64_t n = 0; n < layer.outputs; ++n) sums[n] = 0;
-        for (std::int64_t tap = 0; tap < layer.taps; ++tap)
-            for (std::int64_t i = 0; i < layer.inputs; ++i) {
-                const double x = from[tap * layer.dilation * layer.inputs + i];
-                for (std::int64_t n = 0; n < layer.outputs; ++n) sums[n] += x * w[n];
-                w += layer.outputs;
-            }
-        for (std::int64_t n = 0; n < layer.outputs; ++n)
-            to[n] = static_cast<float>(sums[n] + layer.bias[n]);
-        from += layer.inputs;
-        to += layer.outputs;
-    }
-}
-
-inline void smooth(const OnePassRun& run, const ConvStep& step) {
-    const OnePassLayer& layer = run.layers[step.layer];
-    const auto* const w = static_cast<const float*>(layer.weights);
-    const auto* const from = place<const float>(run.arena, step.from);
-    auto* const to = place<float>(run.arena, step.to);
-    const std::int64_t count = step.rows * layer.outputs;
-    for (std::int64_t i = 0; i < count; i += 16) {
-        Floats sum = all(0.0f);
-        for (std::int64_t tap = 0; tap < layer.taps; ++tap)
-            sum = fused(all(w[tap]), load(from + tap * layer.outputs + i), sum);
-        store_part(to + i, sum, static_cast<int>(count - i < 16 ? count - i : 16));
-    }
-}
-
 template <class P>
 void convolve(const OnePassRun& run, const ConvStep& step) {
     const OnePassLayer& layer = run.layers[step.layer];
-    if (layer.kind == LayerKind::precise) return convolve_precisely(run, step);
-    if (layer.kind == LayerKind::smoothing) return smooth(run, step);
+    if (layer.kind != LayerKind::product) {
+        const auto* const from = place<const float>(run.arena, step.from);
+        const auto make = layer.kind == LayerKind::precise ? convolve_precisely : smooth;
+        return make(layer, from, place<float>(run.arena, step.to), step.rows);
+    }
     const std::int64_t products = step.rows * layer.taps * layer.inputs * layer.outputs;
     if (run.sharing->threads == 1 || products < WORTH_SHARING)
         return convolve_rows<P>(run, step, 0, step.rows);
