@@ -29,10 +29,10 @@ using Matrix = Array<const float, 2>;
 using Cube = Array<const float, 3>;
 using NewMatrix = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
-const SpectrumKernels& kernels_of(const std::string& set) {
+const SpectrumSet& set_of(const std::string& set) {
     for (const SpectrumSet& one : spectrum_sets)
         if (set == name_of(one.set) && one.kernels != nullptr && why_not(one.set)[0] == 0)
-            return *one.kernels;
+            return one;
     throw std::invalid_argument("no kernel for " + set);
 }
 
@@ -78,7 +78,7 @@ class NativeLevelling {
     NativeLevelling(const std::string& set, std::int64_t n_fft, std::int64_t hop_length, float power,
                     float floor, const Vector& window, const Vector& synthesis, const Matrix& heard,
                     const Matrix& between, const Vector& mean, const Vector& scale)
-        : network_(kernels_of(set), borrowed(n_fft, hop_length, power, floor, window, synthesis,
+        : network_(set_of(set), borrowed(n_fft, hop_length, power, floor, window, synthesis,
                                              heard, between, mean, scale)) {}
 
     void run(const Array<const std::int64_t, 2>& steps, Array<float, 2> state, const Cube& mel,
@@ -131,7 +131,7 @@ class NativeSynthesis {
     NativeSynthesis(const std::string& set, const Numbers& numbers, const Vector& window,
                     const Vector& synthesis, const Matrix& envelope, const Vector& level,
                     const Vector& mean, const Vector& scale, const Array<const double, 1>& pitch)
-        : network_(kernels_of(set),
+        : network_(set_of(set),
                    borrowed(numbers, window, synthesis, envelope, level, mean, scale, pitch)) {}
 
     void run(const Array<const std::int64_t, 1>& step, Array<float, 2> state, const Cube& logits,
@@ -187,16 +187,16 @@ NewMatrix new_matrix(std::size_t rows, std::size_t columns) {
     return NewMatrix(data, {rows, columns}, owner);
 }
 
-// For tests: LANES frames there or back.
+// For tests: MOST_FRAMES frames there or back.
 NewMatrix transformed(const std::string& set, const Matrix& from, std::int64_t length,
                       bool forward) {
-    const SpectrumKernels& kernels = kernels_of(set);
+    const SpectrumKernels& kernels = *set_of(set).kernels;
     const TransformTables tables(length);
     const std::int64_t bins = length / 2 + 1;
-    expect(from.shape(0) == LANES && axis(from.shape(1)) == (forward ? length : 2 * bins),
+    expect(from.shape(0) == MOST_FRAMES && axis(from.shape(1)) == (forward ? length : 2 * bins),
            "a transform is of sixteen frames");
-    NewMatrix to = new_matrix(LANES, static_cast<std::size_t>(forward ? 2 * bins : length));
-    const Memory scratch = aligned(static_cast<std::size_t>(4 * bins * LANES) * sizeof(float));
+    NewMatrix to = new_matrix(MOST_FRAMES, static_cast<std::size_t>(forward ? 2 * bins : length));
+    const Memory scratch = aligned(static_cast<std::size_t>(4 * bins * MOST_FRAMES) * sizeof(float));
     (forward ? kernels.forward : kernels.back)(tables.transform(), from.data(), to.data(),
                                                static_cast<float*>(scratch.get()));
     return to;
@@ -205,10 +205,10 @@ NewMatrix transformed(const std::string& set, const Matrix& from, std::int64_t l
 NewMatrix applied(const std::string& set, int function, const Matrix& from) {
     NewMatrix to = new_matrix(from.shape(0), from.shape(1));
     expect(function >= 0 && function <= static_cast<int>(Function::cos) &&
-               from.shape(1) % LANES == 0,
+               from.shape(1) % MOST_FRAMES == 0,
            "a function is of whole vectors");
     const auto which = static_cast<Function>(function);
-    kernels_of(set).apply(which, from.data(), to.data(), axis(from.size()));
+    set_of(set).kernels->apply(which, from.data(), to.data(), axis(from.size()));
     return to;
 }
 

@@ -4,13 +4,15 @@
 // The idea. Sixteen frames lie in the sixteen lanes of a vector, one sample of each, and all of them
 // go through the same transform at once: no shuffles, no short loops, and no frame can tell whether
 // others came with it. So the bits of a frame depend neither on its company nor on how audio was cut.
+// Up to eight frames, as in short pushes, lie in half as many lanes, with the same bits.
 //
 // A transform of n real samples is one of n / 2 complex numbers, the even samples and the odd ones,
 // and a last step that takes the two apart. The complex one goes by stages of radix 4, 2, 3 and 5,
 // each of which reads one buffer and writes the other in the next stage's order (Stockham), so that
 // nothing is ever reversed. Backwards it is the same with real and imaginary parts exchanged.
 //
-//     spectrum_kernel.hpp   the arithmetic, compiled once for each instruction set
+//     spectrum_kernel.hpp   the arithmetic, compiled once for each instruction set, and for eight
+//                           lanes (spectrum_few_SET.cpp)
 //     spectrum_tables.cpp   what it reads
 //     spectrum_levelling.cpp, spectrum_synthesis.cpp   chunks, and what streams remember
 //
@@ -27,7 +29,8 @@
 
 namespace wavewn {
 
-constexpr int LANES = 16;  // frames at once
+constexpr int MOST_FRAMES = 16;  // at once
+constexpr int FEW_FRAMES = 8;    // that half a vector holds
 constexpr int MOST_STAGES = 24;
 
 // y[q + s (r p + k)] = t[p][k] * sum over j of x[q + s (p + m j)] e^(-2 pi i j k / r), for all p < m
@@ -64,7 +67,7 @@ struct LevellingTables {
     const float* scale;
 };
 
-// Up to LANES frames, numbered from 0: frame i is audio[i * hop_length ...].
+// Up to MOST_FRAMES frames, numbered from 0: frame i is audio[i * hop_length ...].
 struct LevellingRun {
     const LevellingTables* tables;
     std::int64_t frames;
@@ -77,7 +80,7 @@ struct LevellingRun {
 // Floats that a run works with.
 constexpr std::int64_t levelling_scratch(const LevellingTables& t) {
     const std::int64_t bins = t.transform.length / 2 + 1;
-    return LANES * (2 * bins * 2 + bins + t.n_mels);
+    return MOST_FRAMES * (2 * bins * 2 + bins + t.n_mels);
 }
 
 struct SynthesisTables {
@@ -92,7 +95,7 @@ struct SynthesisTables {
     const float* scale;
 };
 
-// Up to LANES sub-frames.
+// Up to MOST_FRAMES sub-frames.
 struct SynthesisRun {
     const SynthesisTables* tables;
     std::int64_t frames;
@@ -105,7 +108,7 @@ struct SynthesisRun {
     float* scratch;         // synthesis_scratch floats, on a boundary of 64 bytes
 };
 constexpr std::int64_t synthesis_scratch(const SynthesisTables& t) {
-    return LANES * (3 * 2 * (t.transform.length / 2 + 1) + t.n_mels);
+    return MOST_FRAMES * (3 * 2 * (t.transform.length / 2 + 1) + t.n_mels);
 }
 
 // For tests: a function of each number.
@@ -114,8 +117,8 @@ enum class Function : int { exp, log, root, sin, cos };
 struct SpectrumKernels {
     void (*level)(const LevellingRun&);
     void (*synthesize)(const SynthesisRun&);
-    // Real frames [LANES][length] to spectra [LANES][bins][real, imaginary], and back, unscaled;
-    // `scratch` has 4 * (length / 2 + 1) * LANES floats.
+    // Real frames [MOST_FRAMES][length] to spectra [MOST_FRAMES][bins][real, imaginary], and back, unscaled;
+    // `scratch` has 4 * (length / 2 + 1) * MOST_FRAMES floats.
     void (*forward)(const Transform&, const float* frames, float* spectra, float* scratch);
     void (*back)(const Transform&, const float* spectra, float* frames, float* scratch);
     void (*apply)(Function, const float* from, float* to, std::int64_t count);  // whole vectors
@@ -125,5 +128,7 @@ struct SpectrumKernels {
 namespace portable { extern const SpectrumKernels spectrum __attribute__((weak)); }
 namespace avx2 { extern const SpectrumKernels spectrum __attribute__((weak)); }
 namespace avx512 { extern const SpectrumKernels spectrum __attribute__((weak)); }
+namespace few_portable { extern const SpectrumKernels spectrum __attribute__((weak)); }
+namespace few_avx2 { extern const SpectrumKernels spectrum __attribute__((weak)); }
 
 }  // namespace wavewn

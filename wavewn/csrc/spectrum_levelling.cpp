@@ -11,8 +11,8 @@
 
 namespace wavewn {
 
-LevellingNetwork::LevellingNetwork(const SpectrumKernels& kernels, const PlainLevelling& plain)
-    : kernels_(kernels),
+LevellingNetwork::LevellingNetwork(const SpectrumSet& set, const PlainLevelling& plain)
+    : set_(set),
       transform_(plain.n_fft),
       heard_(plain.heard, plain.n_fft / 2 + 1, plain.n_mels),
       between_(plain.between, plain.n_mels, plain.n_fft / 2 + 1),
@@ -121,10 +121,11 @@ void LevellingNetwork::run(const std::vector<LevellingStep>& steps, char* arena,
         float* const past = state + s.overlap_state;
         std::memset(rooms.sum, 0, bytes(total(s)));
         std::memcpy(rooms.sum, past, bytes(overlap()));
-        for (std::int64_t i = 0; i < s.frames; i += LANES)
-            kernels_.level({&tables_, std::min<std::int64_t>(s.frames - i, LANES),
-                            rooms.windows + i * hop, stated + i * bands, rooms.sum + i * hop,
-                            rooms.scratch});
+        for (std::int64_t i = 0; i < s.frames; i += MOST_FRAMES) {
+            const std::int64_t frames = std::min<std::int64_t>(s.frames - i, MOST_FRAMES);
+            set_.of(frames).level({&tables_, frames, rooms.windows + i * hop, stated + i * bands,
+                                   rooms.sum + i * hop, rooms.scratch});
+        }
         std::memcpy(past, rooms.sum + s.frames * hop, bytes(overlap()));
         float* const to = n + 1 == steps.size() ? out : rooms.between;
         if (s.out_rows > 0) std::memcpy(to, rooms.sum + s.out_begin, bytes(s.out_rows));

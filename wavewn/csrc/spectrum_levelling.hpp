@@ -40,7 +40,7 @@ static_assert(sizeof(LevellingStep) == LEVELLING_NUMBERS * sizeof(std::int64_t),
 
 class LevellingNetwork {
    public:
-    LevellingNetwork(const SpectrumKernels& kernels, const PlainLevelling&);
+    LevellingNetwork(const SpectrumSet& set, const PlainLevelling&);
 
     std::int64_t n_mels() const { return tables_.n_mels; }
 
@@ -65,7 +65,7 @@ class LevellingNetwork {
     };
     Rooms lay_out(const std::vector<LevellingStep>&, std::int64_t mel_rows, char* arena) const;
 
-    const SpectrumKernels& kernels_;
+    const SpectrumSet& set_;
     const TransformTables transform_;
     const SparseMatrix heard_, between_;
     std::vector<float> window_, synthesis_, mean_, scale_;

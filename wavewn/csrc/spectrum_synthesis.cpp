@@ -22,8 +22,8 @@ std::size_t bytes_of(std::int64_t floats) {
 
 }  // namespace
 
-SynthesisNetwork::SynthesisNetwork(const SpectrumKernels& kernels, const PlainSynthesis& plain)
-    : kernels_(kernels),
+SynthesisNetwork::SynthesisNetwork(const SpectrumSet& set, const PlainSynthesis& plain)
+    : set_(set),
       transform_(plain.n_fft),
       envelope_(plain.envelope, plain.n_mels, plain.n_fft / 2 + 1),
       window_(plain.window, plain.window + plain.n_fft),
@@ -157,11 +157,12 @@ void SynthesisNetwork::run(const SynthesisStep& s, char* arena, float* state, co
     float* const past = state + s.overlap_state;
     std::memset(rooms.sum, 0, bytes_of(s.frames * hop + overlap()));
     std::memcpy(rooms.sum, past, bytes_of(overlap()));
-    for (std::int64_t i = 0; i < s.frames; i += LANES)
-        kernels_.synthesize({&tables_, std::min<std::int64_t>(s.frames - i, LANES),
-                             rooms.periods + i, rooms.middles + i, filters + i * 3 * bins(),
-                             stated + i * bands, air + i * length(), rooms.sum + i * hop,
-                             rooms.scratch});
+    for (std::int64_t i = 0; i < s.frames; i += MOST_FRAMES) {
+        const std::int64_t frames = std::min<std::int64_t>(s.frames - i, MOST_FRAMES);
+        set_.of(frames).synthesize({&tables_, frames, rooms.periods + i, rooms.middles + i,
+                                    filters + i * 3 * bins(), stated + i * bands,
+                                    air + i * length(), rooms.sum + i * hop, rooms.scratch});
+    }
     std::memcpy(past, rooms.sum + s.frames * hop, bytes_of(overlap()));
     if (s.out_rows > 0) std::memcpy(out, rooms.sum + s.out_begin, bytes_of(s.out_rows));
 }

@@ -41,7 +41,7 @@ static_assert(sizeof(SynthesisStep) == SYNTHESIS_NUMBERS * sizeof(std::int64_t),
 
 class SynthesisNetwork {
    public:
-    SynthesisNetwork(const SpectrumKernels& kernels, const PlainSynthesis&);
+    SynthesisNetwork(const SpectrumSet& set, const PlainSynthesis&);
 
     std::int64_t n_mels() const { return tables_.n_mels; }
     std::int64_t logits() const { return subframes_ * static_cast<std::int64_t>(pitch_.size()); }
@@ -69,7 +69,7 @@ class SynthesisNetwork {
     // Periods that go by in a sub-frame: nn/harmonics.py, PitchNetwork.cycles.
     double cycles(const float* logits) const noexcept;
 
-    const SpectrumKernels& kernels_;
+    const SpectrumSet& set_;
     const TransformTables transform_;
     const SparseMatrix envelope_;
     std::vector<float> window_, synthesis_, level_, mean_, scale_;

@@ -9,9 +9,9 @@
 namespace wavewn {
 
 const SpectrumSet spectrum_sets[SPECTRUM_SETS] = {
-    {InstructionSet::avx512, &avx512::spectrum},
-    {InstructionSet::avx2, &avx2::spectrum},
-    {InstructionSet::portable, &portable::spectrum},
+    {InstructionSet::avx512, &avx512::spectrum, &few_avx2::spectrum},
+    {InstructionSet::avx2, &avx2::spectrum, &few_avx2::spectrum},
+    {InstructionSet::portable, &portable::spectrum, &few_portable::spectrum},
 };
 
 namespace {

@@ -18,6 +18,11 @@ namespace wavewn {
 struct SpectrumSet {
     InstructionSet set;
     const SpectrumKernels* kernels;  // null where they were not compiled in
+    const SpectrumKernels* few;      // of up to FEW_FRAMES frames; likewise
+
+    const SpectrumKernels& of(std::int64_t frames) const {
+        return frames <= FEW_FRAMES && few != nullptr ? *few : *kernels;
+    }
 };
 constexpr int SPECTRUM_SETS = 3;
 extern const SpectrumSet spectrum_sets[SPECTRUM_SETS];

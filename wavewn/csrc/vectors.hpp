@@ -26,7 +26,12 @@ constexpr int NATIVE = 8;
 #else
 constexpr int NATIVE = 4;
 #endif
-constexpr int PARTS = 16 / NATIVE;
+// Numbers in a vector: sixteen, unless a file asks for eight (of AVX2 or less).
+#if !defined(WAVEWN_LANES)
+#define WAVEWN_LANES 16
+#endif
+constexpr int LANES = WAVEWN_LANES;
+constexpr int PARTS = LANES / NATIVE;
 
 typedef float NativeFloat __attribute__((vector_size(4 * NATIVE)));
 typedef std::int32_t NativeInt __attribute__((vector_size(4 * NATIVE)));
@@ -235,9 +240,9 @@ INLINE float sum(const Floats& x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)x.part[0]);
 #else
-    float lane[16];
+    float lane[LANES];
     store(lane, x);
-    for (int width = 8; width > 0; width /= 2)
+    for (int width = LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
     return lane[0];
 #endif
@@ -247,16 +252,16 @@ INLINE float greatest(const Floats& x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)x.part[0]);
 #else
-    float lane[16];
+    float lane[LANES];
     store(lane, x);
-    for (int i = 1; i < 16; ++i) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
+    for (int i = 1; i < LANES; ++i) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
     return lane[0];
 #endif
 }
 
 INLINE void copy(float* to, const float* from, int count) {
     int i = 0;
-    for (; i + 16 <= count; i += 16) store(to + i, load(from + i));
+    for (; i + LANES <= count; i += LANES) store(to + i, load(from + i));
     for (; i < count; ++i) to[i] = from[i];
 }
 
