@@ -92,20 +92,18 @@ def draw_noise(
             raise ConfigError(f"a kind of noise must be one of {', '.join(KINDS)}, got {kind!r}")
     if samples < 0:
         raise ShapeError(f"the number of samples to draw must not be negative, got {samples}")
-    seeds = _words_64("seed", seed, seed)
-    positions = _words_64("position", position, seed)
-    streams = _words_64("stream", stream, seed)
-    if (positions >> np.uint64(63)).any():
+    words = (("seed", seed), ("stream", stream), ("position", position))
+    seeds, streams, positions = (_words_64(name, values, seed) for name, values in words)
+    if max(positions.tolist(), default=0) >= 2**63:
         raise StateError(f"a position must not be negative, got {position.tolist()}")
-    if (streams > _LOW).any():
+    if max(streams.tolist(), default=0) >= 2**32:
         raise StateError(f"a stream id must lie in 0 to 2**32 - 1, got {stream.tolist()}")
     noise = np.empty((len(seeds), samples, len(kinds)), dtype=np.float32)
-    if (native := _native()) is not None:
-        numbers = [KINDS.index(kind) for kind in kinds]
-        if native.draw_noise(numbers, seeds[:, 0], streams[:, 0], positions[:, 0], noise):
-            _settle(noise, kinds, seeds, streams, positions)
-        return torch.from_numpy(noise).to(seed.device)
-    _draw(noise, kinds, seeds, streams, positions)
+    columns = seeds[:, None], streams[:, None], positions[:, None]
+    if (native := _native()) is None:
+        _draw(noise, kinds, *columns)
+    elif native.draw_noise([KINDS.index(k) for k in kinds], seeds, streams, positions, noise):
+        _settle(noise, kinds, *columns)
     return torch.from_numpy(noise).to(seed.device)
 
 
@@ -156,13 +154,13 @@ def _native() -> Any:
 
 
 def _words_64(name: str, values: Tensor, seed: Tensor) -> Words:
-    """Check one argument of `draw_noise` and return it as [batch, 1] unsigned words."""
+    """Check one argument of `draw_noise` and return it as [batch] unsigned words."""
     if values.dtype != torch.int64 or values.dim() != 1 or values.shape != seed.shape:
         raise ShapeError(
             f"{name} must be int64 [batch] like seed {list(seed.shape)}, "
             f"got {values.dtype} {list(values.shape)}"
         )
-    return values.detach().cpu().numpy().view(np.uint64)[:, None]
+    return values.detach().cpu().numpy().view(np.uint64)
 
 
 def _transform(kind: str, words: tuple[Words, Words, Words, Words]) -> npt.NDArray[Any]:

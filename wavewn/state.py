@@ -168,7 +168,7 @@ class StreamState:
 
     def clone(self) -> StreamState:
         """Branch the streams: both copies go on from here on their own."""
-        return self.to(self.device)
+        return StreamState(self.layout, *(value.clone() for value in self._tensors().values()))
 
     def to(self, device: torch.device | str) -> StreamState:
         """Copy the state to a device (a copy even if it is there already)."""

@@ -147,7 +147,7 @@ def check_call(
     """Refuse a mel and speakers that do not belong to this engine or to the state's rows."""
     frames = mel.shape[2] if mel.dim() == 3 else 0
     expect("mel", mel, (state.batch, engine.n_mels, frames), torch.float32, engine.device)
-    if not bool(mel.isfinite().all()):
+    if not _is_finite(mel):
         row, _, frame = (~mel.isfinite()).nonzero()[0].tolist()
         raise EngineError(f"mel holds NaN or infinity in row {row}, frame {frame}")
     known = engine.speakers
@@ -173,11 +173,15 @@ def check_memory(state: StreamState) -> None:
 
     NaN must be found here: what quantises it makes a number of it.
     """
-    # A sum is quicker than isfinite; it may overflow where every number is finite.
-    if not math.isfinite(state.buffer.sum().item()) and not bool(state.buffer.isfinite().all()):
+    if not _is_finite(state.buffer):
         row, place = (~state.buffer.isfinite()).nonzero()[0].tolist()
         name = [e.name for e in state.layout.entries if e.rows and e.offset <= place][-1]
         raise EngineError(f"the state holds NaN or infinity in row {row}, {name}; reset that row")
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    """Whether all of them are; a sum, which is quicker, may overflow where every one is."""
+    return math.isfinite(numbers.sum().item()) or bool(numbers.isfinite().all())
 
 
 def contradiction() -> StateError:

@@ -240,7 +240,9 @@ class OnePassEngine:
             samples = mel.shape[2] * self.hop_length
             kinds = ("normal",) * channels
             drawn = draw_noise(kinds, state.seed, state.stream, position, samples)
-            noise = self._laid((drawn * temperature).transpose(1, 2))
+            if temperature != 1:
+                drawn *= temperature
+            noise = self._laid(drawn.transpose(1, 2))
         if self._steps is not None and not last and heard >= self._steady:
             replayed = self._steps(state.buffer, mel, noise)
             if replayed is not None:

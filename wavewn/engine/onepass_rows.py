@@ -1,14 +1,13 @@
 """How far the rows of a one-pass state are, in the numbers of the host."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from wavewn.state import StreamState
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a row is, as its state says.
 
     Attributes:
@@ -37,7 +36,12 @@ class Progress:
 
 
 def read_progress(state: StreamState, hop_length: int) -> list[Progress]:
-    """Read how far each row is; the device is waited for once."""
-    entries = (state.view(name)[:, 0, 0].double() for name in ("ahead", "ended"))
-    told = torch.stack([state.clock.double(), *entries]).T.tolist()
-    return [Progress(int(clock), ahead, ended, hop_length) for clock, ahead, ended in told]
+    """Read how far each row is; a device is waited for once."""
+    places = (state.layout.entry(name).offset for name in ("ahead", "ended"))
+    columns = [state.clock, *(state.buffer[:, place] for place in places)]
+    if state.device.type == "cpu":
+        told = [column.tolist() for column in columns]
+    else:
+        told = torch.stack([column.double() for column in columns]).tolist()
+    rows = zip(*told, strict=True)
+    return [Progress(int(clock), ahead, ended, hop_length) for clock, ahead, ended in rows]

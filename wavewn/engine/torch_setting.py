@@ -8,7 +8,7 @@ them off is counted here, and the last one puts them back.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -45,7 +45,8 @@ TF32 = Tf32Switch()  # one for the process, as what it switches
 @contextmanager
 def torch_setting(device: torch.device, threads: int = 1) -> Iterator[None]:
     """Compute as asked: no autocast, float32 whole on a GPU, so many threads on the CPU."""
-    with torch.autocast(device.type, enabled=False):
+    narrowed = torch.is_autocast_enabled(device.type)
+    with torch.autocast(device.type, enabled=False) if narrowed else nullcontext():
         if device.type == "cpu":
             with _threads(threads):
                 yield
