@@ -103,7 +103,7 @@ def test_long_chunks_are_heard_in_pieces_to_the_last_bit(odd, monkeypatch):
 
     monkeypatch.setattr(onepass_flow, "MOST_NUMBERS", 4 * 12 * 10)
     engine = OnePassEngine(odd, native="auto")
-    assert engine._model._native._piece == 4
+    assert engine._model._native.most_rows == 4
     assert torch.equal(play(engine, mel), whole)
 
 

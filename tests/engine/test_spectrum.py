@@ -217,7 +217,7 @@ def test_steps_that_leave_their_arrays_are_refused():
         np.zeros((1, samples), np.float32),
         np.zeros((1, plan.end - plan.start), np.float32),
     ]
-    ours._network.run(plan.steps, state, *arrays)
+    ours.network.run(plan.steps, state, *arrays)
     for number in range(plan.steps.shape[1]):
         for value in (1 << 40, 1 << 62, -(1 << 62)):
             steps = plan.steps.copy()
@@ -225,9 +225,9 @@ def test_steps_that_leave_their_arrays_are_refused():
                 continue
             steps[0, number] = value
             with pytest.raises(ValueError, match="leaves what it is given"):
-                ours._network.run(steps, state, *arrays)
+                ours.network.run(steps, state, *arrays)
     with pytest.raises(ValueError, match="do not go together"):
-        ours._network.run(plan.steps, np.zeros((2, 4096), np.float32), *arrays)
+        ours.network.run(plan.steps, np.zeros((2, 4096), np.float32), *arrays)
 
 
 def test_what_cannot_run_natively_stays_in_torch_and_says_so(caplog):

@@ -148,13 +148,13 @@ def test_steps_that_leave_their_arrays_are_refused():
         np.zeros((1, chunk.noise[1]), np.float32),
         np.zeros((1, plan.end - plan.start), np.float32),
     ]
-    ours._network.run(plan.steps, state, *arrays)
+    ours.network.run(plan.steps, state, *arrays)
     for number in range(len(plan.steps)):
         for value in (1 << 40, 1 << 62, -(1 << 62)):
             step = plan.steps.copy()
             step[number] = value
             with pytest.raises(ValueError, match=r"leaves what it is given|do not go together"):
-                ours._network.run(step, state, *arrays)
+                ours.network.run(step, state, *arrays)
 
 
 def test_what_cannot_run_natively_stays_in_torch_and_says_so(caplog):

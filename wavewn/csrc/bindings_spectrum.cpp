@@ -14,7 +14,9 @@
 #include <vector>
 
 #include "bindings.hpp"
+#include "bindings_onepass.hpp"
 #include "cpu.hpp"
+#include "spectral_chunk.hpp"
 #include "spectrum_levelling.hpp"
 #include "spectrum_synthesis.hpp"
 
@@ -73,6 +75,21 @@ const T* row_of(const Array<const T, 3>& array, std::size_t row) {
     return array.data() + row * array.shape(1) * array.shape(2);
 }
 
+std::vector<LevellingStep> listed(const Array<const std::int64_t, 2>& steps) {
+    expect(steps.shape(0) == 0 || steps.shape(1) == LEVELLING_NUMBERS,
+           "a step has another number of numbers");
+    std::vector<LevellingStep> list(steps.shape(0));
+    if (!list.empty()) std::memcpy(list.data(), steps.data(), sizeof(list[0]) * list.size());
+    return list;
+}
+
+SynthesisStep single(const Array<const std::int64_t, 1>& step) {
+    expect(step.shape(0) == SYNTHESIS_NUMBERS, "a step has another number of numbers");
+    SynthesisStep s{};
+    std::memcpy(&s, step.data(), sizeof(s));
+    return s;
+}
+
 class NativeLevelling {
    public:
     NativeLevelling(const std::string& set, std::int64_t n_fft, std::int64_t hop_length, float power,
@@ -83,13 +100,11 @@ class NativeLevelling {
 
     void run(const Array<const std::int64_t, 2>& steps, Array<float, 2> state, const Cube& mel,
              const Matrix& audio, Array<float, 2> out) {
-        expect(steps.shape(1) == LEVELLING_NUMBERS, "a step has another number of numbers");
         const std::size_t batch = audio.shape(0);
         expect(mel.shape(0) == batch && out.shape(0) == batch && state.shape(0) == batch &&
                    axis(mel.shape(2)) == network_.n_mels(),
                "arrays of a levelling do not go together");
-        std::vector<LevellingStep> list(steps.shape(0));
-        if (!list.empty()) std::memcpy(list.data(), steps.data(), sizeof(list[0]) * list.size());
+        const std::vector<LevellingStep> list = listed(steps);
         Arenas::Arena arena =
             arenas_.take(network_.check(list, axis(state.shape(1)), axis(mel.shape(1)),
                                         axis(audio.shape(1)), axis(out.shape(1))));
@@ -102,6 +117,7 @@ class NativeLevelling {
         }
         arenas_.lay_back(std::move(arena));
     }
+    const LevellingNetwork& network() const { return network_; }
 
    private:
     static PlainLevelling borrowed(std::int64_t n_fft, std::int64_t hop_length, float power,
@@ -136,9 +152,7 @@ class NativeSynthesis {
 
     void run(const Array<const std::int64_t, 1>& step, Array<float, 2> state, const Cube& logits,
              const Cube& spectra, const Cube& mel, const Matrix& noise, Array<float, 2> out) {
-        expect(step.shape(0) == SYNTHESIS_NUMBERS, "a step has another number of numbers");
-        SynthesisStep s{};
-        std::memcpy(&s, step.data(), sizeof(s));
+        const SynthesisStep s = single(step);
         const std::size_t batch = state.shape(0);
         const auto fits = [&](const Cube& cube, std::int64_t rows, std::int64_t channels) {
             return cube.shape(0) == batch && axis(cube.shape(1)) == rows &&
@@ -160,6 +174,7 @@ class NativeSynthesis {
         }
         arenas_.lay_back(std::move(arena));
     }
+    const SynthesisNetwork& network() const { return network_; }
 
    private:
     static PlainSynthesis borrowed(const Numbers& numbers, const Vector& window,
@@ -179,6 +194,43 @@ class NativeSynthesis {
 
     SynthesisNetwork network_;
     Arenas arenas_;
+};
+
+class NativeSpectralChunk {
+   public:
+    NativeSpectralChunk(PackedLayers& layers, const ChunkProgram& pitch,
+                        const ChunkProgram& envelopes, const NativeSynthesis& synthesis,
+                        const Array<const std::int64_t, 1>& filters,
+                        const NativeLevelling& levelling,
+                        const Array<const std::int64_t, 2>& levellings,
+                        const std::tuple<float, float>& unit, std::int64_t state)
+        : layers_(layers),
+          chunk_({pitch.program(), envelopes.program(), synthesis.network(), single(filters),
+                  levelling.network(), listed(levellings), std::get<0>(unit), std::get<1>(unit)},
+                 state) {}
+
+    void run(Array<float, 2> state, const Cube& mel, const Matrix& noise, Array<float, 2> out) {
+        const std::size_t batch = state.shape(0);
+        expect(axis(state.shape(1)) == chunk_.state() && mel.shape(0) == batch &&
+                   axis(mel.shape(1)) == chunk_.mel_rows() &&
+                   axis(mel.shape(2)) == chunk_.n_mels() && noise.shape(0) == batch &&
+                   axis(noise.shape(1)) == chunk_.noise_rows() && out.shape(0) == batch &&
+                   axis(out.shape(1)) == chunk_.out_rows(),
+               "arrays of a chunk do not go together");
+        Desk desk = layers_.take(chunk_.bytes());
+        {
+            const nb::gil_scoped_release release;
+            for (std::size_t row = 0; row < batch; ++row)
+                chunk_.run(*desk.workers, static_cast<char*>(desk.arena.get()),
+                           state.data() + row * state.shape(1), row_of(mel, row),
+                           noise.data() + row * noise.shape(1), out.data() + row * out.shape(1));
+        }
+        layers_.lay_back(std::move(desk));
+    }
+
+   private:
+    PackedLayers& layers_;
+    const SpectralChunk chunk_;
 };
 
 NewMatrix new_matrix(std::size_t rows, std::size_t columns) {
@@ -230,6 +282,16 @@ void bind_spectrum(nb::module_& module) {
              "mean"_a, "scale"_a, "pitch"_a)
         .def("run", &NativeSynthesis::run, "step"_a, "state"_a, "logits"_a, "spectra"_a, "mel"_a,
              "noise"_a, "out"_a, "Make a chunk of a batch's audio, and advance its states.");
+    nb::class_<NativeSpectralChunk>(module, "SpectralChunk", "A chunk of the spectral model.")
+        .def(nb::init<PackedLayers&, const ChunkProgram&, const ChunkProgram&,
+                      const NativeSynthesis&, const Array<const std::int64_t, 1>&,
+                      const NativeLevelling&, const Array<const std::int64_t, 2>&,
+                      const std::tuple<float, float>&, std::int64_t>(),
+             nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>(), nb::keep_alive<1, 4>(),
+             nb::keep_alive<1, 5>(), nb::keep_alive<1, 7>(), "network"_a, "pitch"_a, "envelopes"_a,
+             "synthesis"_a, "filters"_a, "levelling"_a, "levellings"_a, "unit"_a, "state"_a)
+        .def("run", &NativeSpectralChunk::run, "state"_a, "mel"_a, "noise"_a, "out"_a,
+             "Make a chunk of a batch's audio, and advance its states.");
     module.def("can_transform", &can_transform, "length"_a,
                "Whether there is a transform of so many real samples.");
     module.def("transform", &transformed, "instruction_set"_a, "frames"_a, "length"_a, "forward"_a,

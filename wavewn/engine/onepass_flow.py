@@ -85,6 +85,10 @@ class NativeFlow:
         drive: Channels of the noise; 0 where there is none.
         rate: Rows that it gives for each.
         kernel: Runs it.
+
+    Attributes:
+        network: The layers, as the extension has them.
+        most_rows: That are heard at a time.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class NativeFlow:
                 packed.append(merged(layer))
             self._numbers[layer] = LayerNumbers(one, many, rows)
         arrays = [(one.weights.numpy(), one.bias.numpy(), *one[2:]) for one in packed]
-        self._network = _native.OnePassNetwork(
+        self.network = _native.OnePassNetwork(
             kernel.instruction_set, self._bytes == 2, kernel.threads, arrays
         )
         measured = measure(
@@ -123,7 +127,7 @@ class NativeFlow:
         recorder = Recorder({name: rows for name, (rows, _) in measured.shapes.items()})
         self._recorded(recorder, self._steady, self._steady + 1, False)
         widest = max(one.channels * (one.end - one.start) for one in recorder.made)
-        self._piece = max(MOST_NUMBERS // widest, 1)
+        self.most_rows = max(MOST_NUMBERS // widest, 1)
         self._programs: Plans[Chunk, Compiled] = Plans()
 
     def __call__(self, run: Flow, x: Rows, noise: Rows | None = None) -> Rows:
@@ -131,7 +135,7 @@ class NativeFlow:
         if x.data is None or not isinstance(run.memory, Memory):
             return self._function(run, x, noise)
         begun, start, given = run.calls, x.start, []
-        pieces = x.data.split(self._piece, dim=2)
+        pieces = x.data.split(self.most_rows, dim=2)
         for number, piece in enumerate(pieces, start=1):
             run.calls, end = begun, start + piece.shape[2]
             rows = Rows(piece, x.channels, start, end, x.ended and number == len(pieces))
@@ -149,9 +153,7 @@ class NativeFlow:
     def _run(self, run: Flow, x: Rows, noise: Tensor, memory: Memory) -> Rows:
         """Run the program for such a piece."""
         buffer, data = memory.buffer, x.whole
-        start, rows = min(x.start, self._steady), x.end - x.start
-        chunk = Chunk(start, rows, x.ended, run.calls, buffer.shape[1])
-        program = self._programs.get(chunk, lambda: self._compile(chunk, memory))
+        program = self.program(x, run.calls, memory)
         run.calls = program.calls
         batch, first = len(data), x.start * self._rate + program.shift
         given = torch.empty(batch, program.rows, program.channels)
@@ -159,6 +161,12 @@ class NativeFlow:
         program.run.run(*(one.numpy() for one in arrays))
         last = first + program.rows
         return Rows(given.transpose(1, 2), program.channels, first, last, x.ended)
+
+    def program(self, x: Rows, calls: int, memory: Memory) -> Compiled:
+        """Give what runs such rows, at most `most_rows`; `calls` as in `Chunk`."""
+        start, rows = min(x.start, self._steady), x.end - x.start
+        chunk = Chunk(start, rows, x.ended, calls, memory.buffer.shape[1])
+        return self._programs.get(chunk, lambda: self._compile(chunk, memory))
 
     def _recorded(self, recorder: Recorder, start: int, end: int, ended: bool) -> Rows:
         """Record the function over some rows."""
@@ -180,7 +188,7 @@ class NativeFlow:
         rows = y.end - y.start
         drive = chunk.rows * self._rate * self._drive
         sizes = arena_bytes, chunk.state, chunk.rows * self._channels, drive, rows * y.channels
-        run = _native.OnePassProgram(self._network, steps, *sizes)
+        run = _native.OnePassProgram(self.network, steps, *sizes)
         shift = y.start - chunk.start * self._rate
         return Compiled(run, shift, rows, y.channels, recorder.calls)
 

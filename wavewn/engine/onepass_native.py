@@ -9,6 +9,7 @@ from torch import nn
 
 from wavewn.engine.onepass_flow import Kernel, NativeFlow
 from wavewn.engine.onepass_layers import Layer
+from wavewn.engine.onepass_spectral import in_one_call
 from wavewn.errors import EngineError
 from wavewn.models.generators import Generator
 from wavewn.models.hifigan import HiFiGAN
@@ -127,4 +128,4 @@ def run_natively(
             return rows
 
         setattr(owner, name, NativeFlow(function, layers, model.n_mels, 0, 1, kernel))
-    return model
+    return in_one_call(model)

@@ -49,7 +49,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of the extension (`LevellingStep`), and the rows that they give."""
+    """Steps of the extension (`LevellingStep`, one a row), and the rows that they give."""
 
     steps: Any
     start: int
@@ -114,7 +114,7 @@ class NativeLevelling(nn.Module):
         self.instruction_set = instruction_set = usable_set(instruction_set)
         self._inner = levelling
         bands = levelling.heard.matrix.shape[1]
-        self._network = _native.Levelling(
+        self.network = _native.Levelling(
             instruction_set,
             levelling.n_fft,
             levelling.hop_length,
@@ -146,12 +146,12 @@ class NativeLevelling(nn.Module):
             count,
             run.calls,
         )
-        plan = self._plans.get(chunk, lambda: self._worked_out(chunk, memory))
+        plan = self._plans.get(chunk, lambda: self.worked_out(chunk, memory))
         run.calls += 4 * count
         stated = mel.data.float().transpose(1, 2).contiguous()
         heard = audio.whole[:, 0].contiguous()
         out = torch.empty(heard.shape[0], plan.end - plan.start)
-        self._network.run(
+        self.network.run(
             plan.steps, memory.buffer.numpy(), stated.numpy(), heard.numpy(), out.numpy()
         )
         start, end = plan.start + shift * hop, plan.end + shift * hop
@@ -161,7 +161,7 @@ class NativeLevelling(nn.Module):
         """See `Levelling.log_magnitudes`."""
         return self._inner.log_magnitudes(mel)
 
-    def _worked_out(self, chunk: Chunk, memory: Memory) -> Plan:
+    def worked_out(self, chunk: Chunk, memory: Memory) -> Plan:
         """Run the flow on numbers of rows."""
         own, flow = self._inner, Flow(calls=chunk.calls)
         mel = Rows(None, 1, chunk.mel, chunk.mel + chunk.frames, chunk.ended)
@@ -186,7 +186,8 @@ class NativeLevelling(nn.Module):
                 ]
             )
             audio = given
-        return Plan(np.array(steps, dtype=np.int64), audio.start, audio.end)
+        table = np.array(steps, dtype=np.int64).reshape(len(steps), -1 if steps else 0)
+        return Plan(table, audio.start, audio.end)
 
 
 def place(entry: Entry | None) -> tuple[int, int]:

@@ -78,7 +78,7 @@ class NativeFilters:
         pitch, bands = model.pitch, model.n_mels
         units = model.levelling.mean, model.levelling.scale
         numbers = self._step, self._subframes, NEAR, VOICE, LOUD, float(pitch.steps_a_hertz), STEP
-        self._network = _native.Synthesis(
+        self.network = _native.Synthesis(
             self.instruction_set,
             numbers,
             model.window.numpy(),
@@ -107,17 +107,17 @@ class NativeFilters:
             mel.ended,
             run.calls,
         )
-        plan = self._plans.get(chunk, lambda: self._worked_out(chunk, memory))
+        plan = self._plans.get(chunk, lambda: self.worked_out(chunk, memory))
         run.calls += 8
         heard = (
             x.whole.float().transpose(1, 2).contiguous().numpy() for x in (logits, envelopes, mel)
         )
         drive = noise.whole[:, 0].contiguous()
         out = torch.empty(drive.shape[0], plan.end - plan.start)
-        self._network.run(plan.steps, memory.buffer.numpy(), *heard, drive.numpy(), out.numpy())
+        self.network.run(plan.steps, memory.buffer.numpy(), *heard, drive.numpy(), out.numpy())
         return Rows(out[:, None], 1, plan.start + moved, plan.end + moved, mel.ended)
 
-    def _worked_out(self, chunk: Chunk, memory: Memory) -> Plan:
+    def worked_out(self, chunk: Chunk, memory: Memory) -> Plan:
         """Run the flow on numbers of rows."""
         bins, count, hop = self._length // 2 + 1, self._subframes, self._step
         names = [f"flow.{chunk.calls + i}" for i in range(8)]
