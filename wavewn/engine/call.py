@@ -217,6 +217,24 @@ def not_a_number(row: int, sample: int) -> EngineError:
     )
 
 
+def check_made(sound: Tensor, buffer: Tensor, names: list[int], begun: int) -> None:
+    """Raise EngineError for what is no number in new audio or in what is remembered of it.
+
+    Args:
+        sound: [rows, samples].
+        buffer: [rows, numbers].
+        names: Numbers of the rows in their batch.
+        begun: Samples of a row before these.
+    """
+    if math.isfinite((sound.sum() + buffer.sum()).item()):  # the device is waited for once
+        return
+    for values, sample in ((sound, begun), (buffer, begun + sound.shape[1])):
+        bad = (~values.isfinite()).nonzero().tolist()
+        if bad:  # what is only remembered is audio still to come
+            row, place = bad[0]
+            raise not_a_number(names[row], sample + (place if values is sound else 0))
+
+
 def expect(
     name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> None:

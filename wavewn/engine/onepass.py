@@ -17,7 +17,6 @@ On a GPU the chunks of a stream are replayed from graphs (onepass_graph.py); on 
 convolutions alone run in the native kernel (onepass_native.py).
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -26,17 +25,17 @@ from torch import Tensor
 
 from wavewn.engine.call import (
     check_call,
+    check_made,
     check_memory,
     check_out,
     check_state,
     check_temperature,
     contradiction,
-    not_a_number,
 )
 from wavewn.engine.onepass_graph import SteadySteps
 from wavewn.engine.onepass_memory import Memory
 from wavewn.engine.onepass_model import prepared, wants_innermost
-from wavewn.engine.onepass_rows import read_progress
+from wavewn.engine.onepass_rows import Part, read_progress
 from wavewn.engine.torch_setting import torch_setting
 from wavewn.errors import EngineError, StateError
 from wavewn.models.generators import Generator
@@ -166,7 +165,8 @@ class OnePassEngine:
                 names = [row for row, own in enumerate(heard) if own == count]
                 everyone = len(due) == 1
                 rows = slice(None) if everyone else torch.tensor(names, device=self.device)
-                part = state.clone() if isinstance(rows, slice) else state.select(rows)
+                buffer = state.buffer.clone() if everyone else state.buffer[rows]
+                part = Part(buffer, state.seed[rows], state.stream[rows])
                 place = samples - due[count]
                 tell = progress if due[count] == samples else None
                 who = None if speaker is None else speaker[rows]
@@ -174,10 +174,14 @@ class OnePassEngine:
                 for sound in self._run(part, mel[rows], who, *settings):
                     audio[rows, place : place + sound.shape[1]] = sound
                     place += sound.shape[1]
-                parts.append((rows, part))
-            for rows, part in parts:
-                state.buffer[rows] = part.buffer
-                state.clock[rows] = part.clock
+                parts.append((rows, buffer, count))
+            for rows, buffer, count in parts:
+                clock = self._given(count) + due[count]
+                state.buffer[rows] = buffer
+                state.clock[rows] = clock
+                state.view("ahead")[rows] = (count + frames) * hop - clock
+                if last:
+                    state.view("ended")[rows] = 1
         return audio
 
     def _silence(self, shape: tuple[int, int], out: Tensor | None) -> Tensor:
@@ -189,7 +193,7 @@ class OnePassEngine:
 
     def _run(
         self,
-        state: StreamState,
+        part: Part,
         mel: Tensor,
         speaker: Tensor | None,
         heard: int,
@@ -200,33 +204,20 @@ class OnePassEngine:
     ) -> Iterator[Tensor]:
         """Advance rows that have heard equally many frames; give their audio piece by piece."""
         hop, clock = self.hop_length, self._given(heard)
-        pieces = mel.split(max(PIECE // (hop * state.batch), 1), dim=2)
+        most = max(PIECE // (hop * len(names)), 1)
+        pieces = (mel,) if mel.shape[2] <= most else mel.split(most, dim=2)
         for piece in pieces if mel.shape[2] or (last and heard) else ():
-            sound = self._piece(state, piece, speaker, heard, last, temperature)
+            sound = self._piece(part, piece, speaker, heard, last, temperature)
             begun, clock = clock, clock + sound.shape[1]
             heard += piece.shape[2]
-            state.clock += sound.shape[1]
-            state.view("ahead").fill_(heard * hop - clock)
-            self._check_finite(sound, state.buffer, names, begun)
-            yield sound.clamp(-1, 1)
+            check_made(sound, part.buffer, names, begun)
+            yield sound.clamp_(-1, 1)
             if progress is not None and (done := clock // hop - begun // hop):
                 progress(done)
-        if last:
-            state.view("ended").fill_(1)
-
-    def _check_finite(self, sound: Tensor, buffer: Tensor, names: list[int], begun: int) -> None:
-        """Raise EngineError for what is no number in a piece or what is remembered of it."""
-        if math.isfinite((sound.sum() + buffer.sum()).item()):  # the device is waited for once
-            return
-        for values, sample in ((sound, begun), (buffer, begun + sound.shape[1])):
-            bad = (~values.isfinite()).nonzero().tolist()
-            if bad:  # what is only remembered is audio still to come
-                row, place = bad[0]
-                raise not_a_number(names[row], sample + (place if values is sound else 0))
 
     def _piece(
         self,
-        state: StreamState,
+        part: Part,
         mel: Tensor,
         speaker: Tensor | None,
         heard: int,
@@ -236,18 +227,17 @@ class OnePassEngine:
         """Run the flow over some frames; give [batch, samples], not yet checked."""
         mel, noise = self._laid(mel), None
         if channels := self._model.noise_channels:
-            position = torch.full_like(state.clock, heard * self.hop_length)
-            samples = mel.shape[2] * self.hop_length
-            kinds = ("normal",) * channels
-            drawn = draw_noise(kinds, state.seed, state.stream, position, samples)
+            position = torch.full_like(part.seed, heard * self.hop_length)
+            samples, kinds = mel.shape[2] * self.hop_length, ("normal",) * channels
+            drawn = draw_noise(kinds, part.seed, part.stream, position, samples)
             if temperature != 1:
                 drawn *= temperature
             noise = self._laid(drawn.transpose(1, 2))
         if self._steps is not None and not last and heard >= self._steady:
-            replayed = self._steps(state.buffer, mel, noise)
+            replayed = self._steps(part.buffer, mel, noise)
             if replayed is not None:
                 return replayed
-        return self._flow(state.buffer, mel, noise, heard, last)
+        return self._flow(part.buffer, mel, noise, heard, last)
 
     def _steady_flow(self, buffer: Tensor, mel: Tensor, noise: Tensor | None) -> Tensor:
         """Run the flow over a chunk as if it were the first steady one."""

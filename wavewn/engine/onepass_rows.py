@@ -1,8 +1,9 @@
-"""How far the rows of a one-pass state are, in the numbers of the host."""
+"""Rows of a one-pass state: how far they are, in the numbers of the host, and copies of them."""
 
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from wavewn.state import StreamState
 
@@ -33,6 +34,20 @@ class Progress(NamedTuple):
     def heard(self) -> int:
         """Frames heard, where that is possible."""
         return int(self.clock + self.ahead) // self.hop_length
+
+
+class Part(NamedTuple):
+    """Rows of a state while a call advances them.
+
+    Attributes:
+        buffer: A copy of theirs.
+        seed: As the state has it; it is not written to.
+        stream: Likewise.
+    """
+
+    buffer: Tensor
+    seed: Tensor
+    stream: Tensor
 
 
 def read_progress(state: StreamState, hop_length: int) -> list[Progress]:

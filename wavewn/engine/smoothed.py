@@ -17,6 +17,7 @@ from wavewn.engine.call import WaveNetEngine, check_temperature
 from wavewn.engine.core_state import with_core
 from wavewn.engine.onepass import OnePassEngine
 from wavewn.engine.onepass_memory import Memory
+from wavewn.engine.onepass_rows import Part
 from wavewn.models.smoothed_wavenet import SmoothedWaveNet
 from wavewn.nn.flow import Flow, Rows
 from wavewn.state import StreamState
@@ -41,7 +42,7 @@ class SmoothedEngine(OnePassEngine):
 
     def _piece(
         self,
-        state: StreamState,
+        part: Part,
         mel: Tensor,
         speaker: Tensor | None,
         heard: int,
@@ -50,21 +51,21 @@ class SmoothedEngine(OnePassEngine):
     ) -> Tensor:
         """See `OnePassEngine`."""
         rows = []
-        for row in range(state.batch):
-            own = self._memory(state.buffer[row : row + 1])
+        for row in range(len(mel)):
+            own = self._memory(part.buffer[row : row + 1])
             rows.append(self._condition(own, mel[row : row + 1], heard, last))
         condition = torch.cat(rows)
         if not bool(condition.isfinite().all()):
             return condition.sum(dim=1)  # as audio; the caller names the row and the sample
         core = StreamState(
             self._core.layout,
-            state.buffer[:, self._begin :].contiguous(),
-            state.clock.clone(),
-            state.seed,
-            state.stream,
+            part.buffer[:, self._begin :].contiguous(),
+            torch.full_like(part.seed, self._given(heard)),
+            part.seed,
+            part.stream,
         )
         audio = self._core.generate(core, condition, speaker=speaker, temperature=temperature)
-        state.buffer[:, self._begin :] = core.buffer
+        part.buffer[:, self._begin :] = core.buffer
         return audio
 
     def _condition(self, memory: Memory, mel: Tensor, heard: int, last: bool) -> Tensor:
