@@ -93,7 +93,7 @@ def draw_noise(
     if samples < 0:
         raise ShapeError(f"the number of samples to draw must not be negative, got {samples}")
     words = (("seed", seed), ("stream", stream), ("position", position))
-    seeds, streams, positions = (_words_64(name, values, seed) for name, values in words)
+    seeds, streams, positions = (_words_64(name, values, seed.numel()) for name, values in words)
     if max(positions.tolist(), default=0) >= 2**63:
         raise StateError(f"a position must not be negative, got {position.tolist()}")
     if max(streams.tolist(), default=0) >= 2**32:
@@ -153,14 +153,14 @@ def _native() -> Any:
     return _native
 
 
-def _words_64(name: str, values: Tensor, seed: Tensor) -> Words:
+def _words_64(name: str, values: Tensor, batch: int) -> Words:
     """Check one argument of `draw_noise` and return it as [batch] unsigned words."""
-    if values.dtype != torch.int64 or values.dim() != 1 or values.shape != seed.shape:
+    if values.dtype != torch.int64 or values.shape != (batch,):
         raise ShapeError(
-            f"{name} must be int64 [batch] like seed {list(seed.shape)}, "
+            f"{name} must be int64 [batch] like seed [{batch}], "
             f"got {values.dtype} {list(values.shape)}"
         )
-    return values.detach().cpu().numpy().view(np.uint64)
+    return values.cpu().numpy().view(np.uint64)
 
 
 def _transform(kind: str, words: tuple[Words, Words, Words, Words]) -> npt.NDArray[Any]:

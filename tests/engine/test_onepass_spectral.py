@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.engine.one_pass_models import BANDS, ONE_PASS, SPEC
+from wavewn.audio.mel_spec import MelSpec
+from wavewn.config import SpectralConfig
 from wavewn.engine import onepass_flow, onepass_spectral
 from wavewn.engine.native import available
 from wavewn.engine.onepass import OnePassEngine
@@ -13,12 +14,14 @@ from wavewn.models.generators import make_generator
 from wavewn.state import StreamState
 
 pytestmark = pytest.mark.skipif(bool(available()), reason="not compiled")
-FRAMES = 41
+BANDS, HOP, FRAMES = 6, 20, 41
+SPEC = MelSpec(n_mels=BANDS, hop_length=HOP, win_length=80, n_fft=128)
+SIZES = SpectralConfig(channels=8, hidden_channels=8, dilations=(1, 2), look_ahead=3, n_fft=40)
 
 
 def spectral(levellings):
     torch.manual_seed(1)
-    settings = replace(ONE_PASS["spectral"], levellings=levellings)
+    settings = replace(SIZES, levellings=levellings)
     return make_generator(settings, SPEC).eval().requires_grad_(False)
 
 
@@ -72,7 +75,7 @@ def test_arrays_of_another_size_are_refused():
     play(engine)
     chunk, plan = next(reversed(engine._model._plans._plans.items()))
     samples = plan.end - plan.start
-    sizes = [(1, chunk.state), (1, chunk.rows, BANDS), (1, chunk.rows * 20), (1, samples)]
+    sizes = [(1, chunk.state), (1, chunk.rows, BANDS), (1, chunk.rows * HOP), (1, samples)]
 
     for which in range(len(sizes)):
         wrong = [

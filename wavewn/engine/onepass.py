@@ -88,6 +88,7 @@ class OnePassEngine:
         self.device = torch.zeros(0, device=device).device  # with its number, as tensors have it
         self.n_mels, self.hop_length = model.n_mels, model.hop_length
         self._model = prepared(model, precision, self.device, native, threads)
+        self._innermost = not native and wants_innermost(self.device, precision)
         measured = measure(self._count, self.n_mels, self.hop_length)
         if self.gives_audio and measured.channels != 1:
             raise EngineError(f"this flow gives no audio but {measured.channels} channels")
@@ -159,29 +160,27 @@ class OnePassEngine:
         due = {n: (n * hop if last else self._given(n + frames)) - self._given(n) for n in heard}
         samples = max(due.values())
         audio = self._silence((state.batch, samples), out)
+        everyone = len(due) == 1
         with torch.inference_mode(), torch_setting(self.device, self.threads):
             parts = []
             for count in sorted(due):
                 names = [row for row, own in enumerate(heard) if own == count]
-                everyone = len(due) == 1
-                rows = slice(None) if everyone else torch.tensor(names, device=self.device)
-                buffer = state.buffer.clone() if everyone else state.buffer[rows]
-                part = Part(buffer, state.seed[rows], state.stream[rows])
-                place = samples - due[count]
+                rows = None if everyone else torch.tensor(names, device=self.device)
+                part, place = Part.of(state, rows), samples - due[count]
                 tell = progress if due[count] == samples else None
-                who = None if speaker is None else speaker[rows]
-                settings = count, last, temperature, names, tell
-                for sound in self._run(part, mel[rows], who, *settings):
-                    audio[rows, place : place + sound.shape[1]] = sound
-                    place += sound.shape[1]
-                parts.append((rows, buffer, count))
-            for rows, buffer, count in parts:
+                own = mel if rows is None else mel[rows]
+                who = speaker if rows is None or speaker is None else speaker[rows]
+                for sound in self._run(part, own, who, count, last, temperature, names, tell):
+                    begun, place = place, place + sound.shape[1]
+                    if out is None and sound.shape == audio.shape:
+                        audio = sound
+                    else:
+                        audio[slice(None) if rows is None else rows, begun:place] = sound
                 clock = self._given(count) + due[count]
-                state.buffer[rows] = buffer
-                state.clock[rows] = clock
-                state.view("ahead")[rows] = (count + frames) * hop - clock
-                if last:
-                    state.view("ended")[rows] = 1
+                part.tell(state.layout, (count + frames) * hop - clock, last)
+                parts.append((part, rows, clock))
+            for part, rows, clock in parts:
+                part.write(state, rows, clock)
         return audio
 
     def _silence(self, shape: tuple[int, int], out: Tensor | None) -> Tensor:
@@ -260,8 +259,8 @@ class OnePassEngine:
         return Memory(buffer, self._remembered)
 
     def _laid(self, x: Tensor) -> Tensor:
-        """Lay rows as convolutions are fastest here; see nn/layout.py."""
-        return innermost(x) if wants_innermost(self.device, self.precision) else x
+        """Lay rows as torch's convolutions are fastest here; see nn/layout.py."""
+        return innermost(x) if self._innermost else x
 
     def _given(self, frames: int) -> int:
         """Samples that so many frames from the utterance's beginning on determine."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -29,8 +29,7 @@ from wavewn.nn.latency import measure
 MOST_NUMBERS = 1 << 17  # of the largest signal of a chunk; longer ones are heard in pieces
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What a program is for.
 
     Attributes:

@@ -9,7 +9,7 @@ neither on the chunks nor on the batch, to the last bit.
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,7 @@ from wavewn.state import Entry
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What a plan is for; numbers of the first rows are small where an utterance is long.
 
     Attributes:
@@ -34,7 +33,7 @@ class Chunk:
         audio: Number of the first sample.
         samples: Of audio.
         ended: Whether the utterance ends with them.
-        count: Levellings.
+        levellings: How often.
         calls: Entries of the state that the flow around has named before.
     """
 
@@ -43,7 +42,7 @@ class Chunk:
     audio: int
     samples: int
     ended: bool
-    count: int
+    levellings: int
     calls: int
 
 
@@ -167,7 +166,7 @@ class NativeLevelling(nn.Module):
         mel = Rows(None, 1, chunk.mel, chunk.mel + chunk.frames, chunk.ended)
         audio = Rows(None, 1, chunk.audio, chunk.audio + chunk.samples, chunk.ended)
         steps = []
-        for _ in range(chunk.count):
+        for _ in range(chunk.levellings):
             names = [f"flow.{flow.calls + i}" for i in range(4)]
             framed = flow.windows(audio, own.win_length, own.hop_length, own.left)
             _, framed = flow.align(mel, framed)

@@ -7,7 +7,7 @@ is to be done is worked out once for each size of chunk, and streams remember wh
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ from wavewn.nn.harmonics import NEAR, STEP
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What a plan is for: (first row, rows) of each input; see `spectrum.Chunk`."""
 
     mel: tuple[int, int]

@@ -8,7 +8,7 @@ them off is counted here, and the last one puts them back.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 
@@ -45,23 +45,19 @@ TF32 = Tf32Switch()  # one for the process, as what it switches
 @contextmanager
 def torch_setting(device: torch.device, threads: int = 1) -> Iterator[None]:
     """Compute as asked: no autocast, float32 whole on a GPU, so many threads on the CPU."""
-    narrowed = torch.is_autocast_enabled(device.type)
-    with torch.autocast(device.type, enabled=False) if narrowed else nullcontext():
-        if device.type == "cpu":
-            with _threads(threads):
-                yield
-        else:
-            with TF32.off():
-                yield
+    narrowed, cpu = torch.is_autocast_enabled(device.type), device.type == "cpu"
+    if cpu and not narrowed and torch.get_num_threads() == threads:
+        yield
+        return
+    with torch.autocast(device.type, enabled=False):
+        with _threads(threads) if cpu else TF32.off():
+            yield
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """Let torch use so many threads for a while."""
     before = torch.get_num_threads()
-    if before == count:
-        yield
-        return
     torch.set_num_threads(count)
     try:
         yield
