@@ -138,8 +138,15 @@ def test_arrays_of_another_size_are_refused():
     state, mel, drive, audio = (np.zeros((1, size), np.float32) for size in (4, 2, 1, 3))
 
     program.run(state, mel, drive, audio)
-    with pytest.raises(ValueError, match="not of the program's size"):
-        program.run(state, mel, mel, audio)
+    program.run(state, mel, drive, audio, (0, 0, 0))
+    for wrong in (
+        (state, drive, drive, audio),
+        (state[:, :3].copy(), mel, drive, audio),
+        (state, mel, drive, audio, (1, 0, 0)),
+        (state, mel, drive, audio, (0, 0, -1)),
+    ):
+        with pytest.raises(ValueError, match="not of the program's size"):
+            program.run(*wrong)
     with pytest.raises(ValueError, match="no kernel for avx1024"):
         native.OnePassNetwork("avx1024", False, 1, [layer])
     with pytest.raises(ValueError, match="bias of a layer do not go together"):

@@ -23,7 +23,9 @@ void bind_onepass(nb::module_& module) {
              nb::keep_alive<1, 2>(), "network"_a, "steps"_a, "arena_bytes"_a, "state"_a, "mel"_a,
              "drive"_a, "audio"_a)
         .def("run", &ChunkProgram::run, "state"_a, "mel"_a, "drive"_a, "audio"_a,
-             "Advance the states of a batch, row by row, and write its audio.");
+             "begins"_a = ChunkProgram::Begins{0, 0, 0},
+             "Advance the states of a batch, row by row, and write its audio; mel, drive and audio "
+             "from these numbers of each row on.");
     module.def("distrust_tiles", &distrust_tiles,
                "Let AMX's tiles convolve known numbers, after `request_amx`; return an empty string or "
                "what is wrong.");

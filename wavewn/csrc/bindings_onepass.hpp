@@ -89,21 +89,27 @@ class PackedLayers {
 
 class ChunkProgram {
    public:
+    using Begins = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+
     ChunkProgram(PackedLayers& layers, const Array<const std::int64_t, 2>& steps, std::int64_t arena,
             std::int64_t state, std::int64_t mel, std::int64_t drive, std::int64_t audio)
         : layers_(layers), program_(layers.network(), listed(steps), {arena, state, mel, drive, audio}) {}
 
     const OnePassProgram& program() const { return program_; }
 
+    // Of mel, drive and audio the numbers from `begins` on.
     void run(Array<float, 2> state, Array<const float, 2> mel, Array<const float, 2> drive,
-             Array<float, 2> audio) {
+             Array<float, 2> audio, const Begins& begins) {
         const OnePassProgram::Sizes& sizes = program_.sizes();
-        const auto wide = [&](const auto& array, std::int64_t size) {
-            return array.shape(0) == state.shape(0) &&
-                   static_cast<std::int64_t>(array.shape(1)) == size;
+        const auto [heard, drawn, made] = begins;
+        const auto holds = [&](const auto& array, std::int64_t begin, std::int64_t size) {
+            const auto width = static_cast<std::int64_t>(array.shape(1));
+            return array.shape(0) == state.shape(0) && begin >= 0 && begin <= width &&
+                   size <= width - begin;
         };
-        if (!wide(state, sizes.state) || !wide(mel, sizes.mel) || !wide(drive, sizes.drive) ||
-            !wide(audio, sizes.audio))
+        if (static_cast<std::int64_t>(state.shape(1)) != sizes.state ||
+            !holds(mel, heard, sizes.mel) || !holds(drive, drawn, sizes.drive) ||
+            !holds(audio, made, sizes.audio))
             throw std::invalid_argument("an array is not of the program's size");
         const auto bytes = static_cast<std::size_t>(sizes.arena);
         Desk desk = layers_.take(bytes);
@@ -111,8 +117,10 @@ class ChunkProgram {
             const nanobind::gil_scoped_release release;
             for (std::size_t row = 0; row < state.shape(0); ++row)
                 program_.run(*desk.workers, static_cast<char*>(desk.arena.get()),
-                             state.data() + row * state.shape(1), mel.data() + row * mel.shape(1),
-                             drive.data() + row * drive.shape(1), audio.data() + row * audio.shape(1));
+                             state.data() + row * state.shape(1),
+                             mel.data() + row * mel.shape(1) + heard,
+                             drive.data() + row * drive.shape(1) + drawn,
+                             audio.data() + row * audio.shape(1) + made);
         }
         layers_.lay_back(std::move(desk));
     }

@@ -133,33 +133,24 @@ class NativeFlow:
         """Give what the function gives; numbers of rows alone go through itself."""
         if x.data is None or not isinstance(run.memory, Memory):
             return self._function(run, x, noise)
-        begun, start, given = run.calls, x.start, []
-        pieces = x.data.split(self.most_rows, dim=2)
-        for number, piece in enumerate(pieces, start=1):
-            run.calls, end = begun, start + piece.shape[2]
-            rows = Rows(piece, x.channels, start, end, x.ended and number == len(pieces))
-            drive = x.data.new_zeros(len(piece), 0, 0)
-            if noise is not None:
-                first, last = ((n - x.start) * self._rate for n in (start, end))
-                drive = noise.whole[:, :, first:last]
-            given.append(self._run(run, rows, drive, run.memory))
-            start = end
-        if len(given) == 1:
-            return given[0]
-        data = torch.cat([part.whole.transpose(1, 2) for part in given], dim=1).transpose(1, 2)
-        return Rows(data, given[0].channels, given[0].start, given[-1].end, x.ended)
-
-    def _run(self, run: Flow, x: Rows, noise: Tensor, memory: Memory) -> Rows:
-        """Run the program for such a piece."""
-        buffer, data = memory.buffer, x.whole
-        program = self.program(x, run.calls, memory)
-        run.calls = program.calls
-        batch, first = len(data), x.start * self._rate + program.shift
-        given = torch.empty(batch, program.rows, program.channels)
-        arrays = (buffer, _flat(data), _flat(noise), given.view(batch, -1))
-        program.run.run(*(one.numpy() for one in arrays))
-        last = first + program.rows
-        return Rows(given.transpose(1, 2), program.channels, first, last, x.ended)
+        memory, calls, batch = run.memory, run.calls, len(x.data)
+        pieces = []
+        for start in range(x.start, max(x.end, x.start + 1), self.most_rows):
+            end = min(start + self.most_rows, x.end)
+            rows = Rows(None, x.channels, start, end, x.ended and end == x.end)
+            pieces.append((start - x.start, self.program(rows, calls, memory)))
+        (_, oldest), (_, newest) = pieces[0], pieces[-1]
+        total, channels = sum(program.rows for _, program in pieces), newest.channels
+        given = torch.empty(batch, total, channels)
+        drive = torch.empty(batch, 0) if noise is None else _flat(noise.whole)
+        tensors = memory.buffer, _flat(x.whole), drive, given.view(batch, -1)
+        arrays, made = [one.numpy() for one in tensors], 0
+        for begin, program in pieces:
+            drawn = begin * self._rate * self._drive
+            program.run.run(*arrays, (begin * self._channels, drawn, made * channels))
+            made += program.rows
+        run.calls, first = newest.calls, x.start * self._rate + oldest.shift
+        return Rows(given.transpose(1, 2), channels, first, first + total, x.ended)
 
     def program(self, x: Rows, calls: int, memory: Memory) -> Compiled:
         """Give what runs such rows, at most `most_rows`; `calls` as in `Chunk`."""
