@@ -159,7 +159,7 @@ def test_the_engine_knows_no_python_but_in_its_bindings_and_no_torch():
 
     found = {path.name: foreign(path.read_text()) for path in SOURCES}
 
-    faces = [f"bindings_{kind}.cpp" for kind in ("noise", "onepass", "spectrum")]
+    faces = [f"bindings_{kind}.cpp" for kind in ("noise", "onepass", "spectrum", "training")]
     for name in ("bindings.cpp", "bindings.hpp", "bindings_onepass.hpp", *faces):
         assert "nanobind/nanobind.h" in found.pop(name)
     assert {name: bad for name, bad in found.items() if bad} == {}
@@ -175,7 +175,11 @@ def test_a_planted_include_is_found(line):
 
 @pytest.mark.parametrize(
     "path",
-    sorted(path for kind in ("kernel", "onepass") for path in PACKAGE.glob(f"csrc/{kind}_*.cpp")),
+    sorted(
+        path
+        for kind in ("kernel", "onepass", "gated")
+        for path in PACKAGE.glob(f"csrc/{kind}_*.cpp")
+    ),
     ids=lambda p: p.name,
 )
 def test_a_kernel_shares_no_code_of_the_standard_library(path):

@@ -27,6 +27,7 @@ def extension(monkeypatch):
         ("avx2", "float32", ""),
     ]
     made.distrust_tiles = lambda: "its tiles gave wrong sums"
+    made.why_no_gated_training = lambda: "too old"
     made.request_amx = lambda: ""
     made.usable_cpus = lambda: 3
     monkeypatch.setitem(sys.modules, EXTENSION, made)
@@ -42,7 +43,16 @@ def test_every_instruction_set_runs_or_says_why_not(extension):
         ("portable", "ok", "runs here"),
         ("amx-bf16", "note", "its tiles gave wrong sums"),
         ("avx512-bf16", "note", "too old"),
+        ("training", "note", "torch's operations: too old"),
     ]
+
+
+def test_what_trains_natively_is_said(extension):
+    extension.why_no_gated_training = lambda: ""
+
+    found = only(processor.check_native(), "training")
+
+    assert (found.status, found.detail) == ("ok", "WaveNet's stack in bf16-mixed")
 
 
 def test_a_refused_permission_is_told(extension):

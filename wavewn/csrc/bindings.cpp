@@ -196,6 +196,7 @@ NB_MODULE(_native, module) {
     bind_noise(module);
     bind_onepass(module);
     bind_spectrum(module);
+    bind_training(module);
     module.def("request_amx", &request_amx,
                "Ask the system for the tiles of AMX; return an empty string or the reason of the "
                "refusal.");

@@ -11,3 +11,4 @@ using Array = nanobind::ndarray<T, nanobind::ndim<Axes>, nanobind::c_contig, nan
 void bind_noise(nanobind::module_& module);
 void bind_onepass(nanobind::module_& module);
 void bind_spectrum(nanobind::module_& module);
+void bind_training(nanobind::module_& module);

@@ -58,6 +58,9 @@ def check_native() -> list[Finding]:
                 reason = native.request_amx() or native.distrust_tiles()
             detail = reason or f"runs one-pass models in {precision}"
             findings.append(Finding("native engine", name, "note" if reason else "ok", detail))
+    reason = native.why_no_gated_training()
+    detail = f"torch's operations: {reason}" if reason else "WaveNet's stack in bf16-mixed"
+    findings.append(Finding("native engine", "training", "note" if reason else "ok", detail))
     return findings
 
 

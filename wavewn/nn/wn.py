@@ -19,6 +19,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from wavewn.errors import ShapeError
 from wavewn.nn.conv import CausalConv1d
+from wavewn.nn.gated_training import GatedShape, GatedStack, why_not_natively
 from wavewn.nn.upsample import add_upsampled
 
 
@@ -130,11 +131,33 @@ class WN(nn.Module):
                 f"{x.shape[1]} samples cannot be conditioned on {rows} frames: expected a whole "
                 f"number of samples a frame"
             )
+        condition = self.condition(condition)
+        layers = [layer for layer in self.layers if isinstance(layer, ResidualLayer)]
+        if not why_not_natively(x, layers[0].gate.in_channels):
+            return self.natively(layers, x, condition, upsampling)
         skip: Tensor | None = None
-        for layer, own in zip(
-            self.layers, self.condition(condition).chunk(len(self.layers), dim=-1), strict=True
-        ):
+        for layer, own in zip(layers, condition.chunk(len(layers), dim=-1), strict=True):
             x, out = layer(x, own, upsampling)
             skip = out if skip is None else skip + out
         assert skip is not None
+        return skip
+
+    def natively(
+        self, layers: list[ResidualLayer], x: Tensor, condition: Tensor, upsampling: str
+    ) -> Tensor:
+        """Give the summed skips by one function for all layers, whose gradient is another."""
+        linear = upsampling == "linear"
+        if upsampling == "nearest":
+            condition = condition[:, 1:]
+        hop_length = x.shape[1] // (condition.shape[1] - linear)
+        dilations = tuple(layer.gate.spacing for layer in layers)
+        shape = GatedShape(hop_length, linear, layers[0].gate.taps, dilations)
+        gates, outs = [layer.gate for layer in layers], [layer.out for layer in layers]
+        weights = [
+            getattr(part, name)
+            for parts in (gates, outs)
+            for name in ("weight", "bias")
+            for part in parts
+        ]
+        skip: Tensor = GatedStack.apply(shape, x, condition, *weights)
         return skip

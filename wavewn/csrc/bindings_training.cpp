@@ -1,0 +1,199 @@
+// wavewn._native for the gated layers in training; nn/gated_training.py is its face.
+
+#include "bindings.hpp"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu.hpp"
+#include "denormals.hpp"
+#include "gated_training.hpp"
+#include "workers.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace wavewn;
+
+namespace {
+
+// numpy and DLPack give a bfloat16 as the bits of an int16.
+using Bits = std::int16_t;
+template <int Axes>
+using Given = Array<const Bits, Axes>;
+
+const Brain16* brain(const Bits* from) { return reinterpret_cast<const Brain16*>(from); }
+Brain16* brain(Bits* from) { return reinterpret_cast<Brain16*>(from); }
+
+constexpr std::int64_t SEGMENT = 2048;  // rows, about: a job
+
+struct Stack {
+    GatedSizes sizes;
+    std::vector<std::int64_t> dilations;
+    int threads;
+
+    Stack(std::int64_t batch, std::int64_t time, std::int64_t channels, std::int64_t taps,
+          std::int64_t hop, bool linear, const std::vector<std::int64_t>& spaced, int on)
+        : dilations(spaced), threads(on) {
+        const auto layers = static_cast<std::int64_t>(spaced.size());
+        if (batch < 1 || time < 1 || channels < 16 || channels % 16 != 0 ||
+            channels > MOST_GATED_CHANNELS || taps < 1 || hop < 1 || time % hop != 0 ||
+            layers < 1 || on < 1 || *std::min_element(spaced.begin(), spaced.end()) < 1)
+            throw std::invalid_argument("sizes of a stack that cannot be");
+        const std::int64_t context = (taps - 1) * *std::max_element(spaced.begin(), spaced.end());
+        const std::int64_t segment = hop * std::max<std::int64_t>(1, SEGMENT / hop);
+        sizes = {batch, time, channels, taps, layers, hop, context, segment, linear};
+    }
+
+    std::int64_t layers() const { return sizes.layers; }
+    std::int64_t padding() const { return sizes.padding; }
+};
+
+template <class T>
+void expect(const T& array, std::initializer_list<std::int64_t> shape) {
+    bool same = true;
+    std::size_t axis = 0;
+    for (const std::int64_t size : shape)
+        same = same && static_cast<std::int64_t>(array.shape(axis++)) == size;
+    if (!same) throw std::invalid_argument("an array is not of the stack's size");
+}
+
+// The matrices of all layers, each packed.
+std::vector<Brain16> packed(const GatedKernels& kernels, const Given<3>& rows) {
+    const auto axis = [&rows](std::size_t i) { return static_cast<std::int64_t>(rows.shape(i)); };
+    const std::int64_t size = axis(1) * axis(2);
+    std::vector<Brain16> to(static_cast<std::size_t>(axis(0) * size));
+    for (std::int64_t i = 0; i < axis(0); ++i)
+        kernels.pack(brain(rows.data()) + i * size, axis(1), axis(2), to.data() + i * size);
+    return to;
+}
+
+struct Call {
+    const GatedSizes* sizes;
+    const GatedLayer* layer;
+    void (*kernel)(const GatedSizes&, const GatedLayer&, std::int64_t);
+};
+void run_job(void* context, int job) {
+    const Call& call = *static_cast<const Call*>(context);
+    call.kernel(*call.sizes, *call.layer, job);
+}
+
+const GatedKernels& kernels() {
+    if (&avx512_bf16::gated_training == nullptr || *why_not(InstructionSet::avx512_bf16) != '\0')
+        throw std::invalid_argument("no kernel of avx512-bf16 runs here");
+    return avx512_bf16::gated_training;
+}
+
+// x [layers, batch, padding + time, R]: its zeros and the rows of the first layer are given.
+void forward(const Stack& stack, const Given<3>& gates, const Array<const float, 2>& gate_bias,
+             const Given<3>& residuals, const Array<const float, 2>& residual_bias,
+             const Given<4>& condition, const Array<Bits, 4>& x, const Array<Bits, 4>& factors,
+             const Array<Bits, 4>& z) {
+    const GatedKernels& kernel = kernels();
+    const GatedSizes& s = stack.sizes;
+    const std::int64_t R = s.channels, L = s.layers;
+    expect(gates, {L, s.taps * R, 2 * R});
+    expect(gate_bias, {L, 2 * R});
+    expect(residuals, {L - 1, R, R});
+    expect(residual_bias, {L - 1, R});
+    expect(condition, {s.batch, s.frames() + s.linear, L, 2 * R});
+    expect(x, {L, s.batch, s.padding + s.time, R});
+    expect(factors, {L, s.batch, s.time, 2 * R});
+    expect(z, {s.batch, s.time, L, R});
+    const nb::gil_scoped_release release;
+    const FlushDenormals flush;  // as the workers do
+    const std::vector<Brain16> gate = packed(kernel, gates), residual = packed(kernel, residuals);
+    Workers workers(stack.threads);
+    const std::int64_t rows = s.batch * (s.padding + s.time) * R;
+    for (std::int64_t l = 0; l < L; ++l) {
+        GatedLayer layer{};
+        layer.index = l, layer.dilation = stack.dilations[static_cast<std::size_t>(l)];
+        layer.last = l + 1 == L;
+        layer.condition = brain(condition.data());
+        layer.x = brain(x.data()) + l * rows;
+        layer.factors = brain(factors.data()) + l * s.batch * s.time * 2 * R;
+        layer.z = brain(z.data());
+        layer.gate = gate.data() + l * s.gate_sums();
+        layer.gate_bias = gate_bias.data() + l * 2 * R;
+        if (!layer.last) {
+            layer.next = brain(x.data()) + (l + 1) * rows;
+            layer.residual = residual.data() + l * R * R;
+            layer.residual_bias = residual_bias.data() + l * R;
+        }
+        Call call{&s, &layer, kernel.forward};
+        workers.run(static_cast<int>(s.jobs()), run_job, &call);
+    }
+}
+
+// dsums [layers, sums]: of W_gate [2 R, K, R], W_res [R, R] and b_res [R].
+void backward(const Stack& stack, const Given<3>& gates_back, const Given<3>& residuals_back,
+              const Given<4>& x, const Array<Bits, 4>& factors, const Given<4>& dz,
+              const Array<Bits, 3>& dx, const Array<float, 4>& dnow, const Array<float, 4>& dbefore,
+              const Array<float, 2>& dsums) {
+    const GatedKernels& kernel = kernels();
+    const GatedSizes& s = stack.sizes;
+    const std::int64_t R = s.channels, L = s.layers, jobs = s.jobs();
+    expect(gates_back, {L, s.taps * 2 * R, R});
+    expect(residuals_back, {L - 1, R, R});
+    expect(x, {L, s.batch, s.padding + s.time, R});
+    expect(factors, {L, s.batch, s.time, 2 * R});
+    expect(dz, {s.batch, s.time, L, R});
+    expect(dx, {s.batch, s.time, R});
+    expect(dnow, {s.batch, s.frames(), L, 2 * R});
+    expect(dbefore, {s.linear ? s.batch : 0, s.frames(), L, 2 * R});
+    expect(dsums, {L, s.sums()});
+    const nb::gil_scoped_release release;
+    const FlushDenormals flush;  // as the workers do
+    const std::vector<Brain16> gate = packed(kernel, gates_back),
+                               residual = packed(kernel, residuals_back);
+    // Zeros: those behind the last row are read as the gradient of what lies there.
+    std::vector<Brain16> da(static_cast<std::size_t>(s.batch * (s.time + s.padding) * 2 * R));
+    std::vector<float> sums(static_cast<std::size_t>(jobs * s.sums()));
+    Workers workers(stack.threads);
+    for (std::int64_t l = L - 1; l >= 0; --l) {
+        GatedLayer layer{};
+        layer.index = l, layer.dilation = stack.dilations[static_cast<std::size_t>(l)];
+        layer.last = l + 1 == L;
+        layer.x = brain(x.data()) + l * s.batch * (s.padding + s.time) * R;
+        layer.factors = brain(factors.data()) + l * s.batch * s.time * 2 * R;
+        layer.gate_back = gate.data() + l * s.gate_sums();
+        if (!layer.last) layer.residual_back = residual.data() + l * R * R;
+        layer.dz = brain(dz.data());
+        layer.da = da.data();
+        layer.dx = brain(dx.data());
+        layer.dnow = dnow.data();
+        layer.dbefore = dbefore.data();
+        layer.sums = sums.data();
+        for (const auto part : {kernel.backward_gates, kernel.backward_inputs}) {
+            Call call{&s, &layer, part};
+            workers.run(static_cast<int>(jobs), run_job, &call);
+        }
+        kernel.total(sums.data(), jobs, s.sums(), dsums.data() + l * s.sums());
+    }
+}
+
+}  // namespace
+
+void bind_training(nb::module_& module) {
+    nb::class_<Stack>(module, "GatedStack", "Sizes of gated layers in training, and threads.")
+        .def(nb::init<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool,
+                      const std::vector<std::int64_t>&, int>(),
+             "batch"_a, "time"_a, "channels"_a, "taps"_a, "hop"_a, "linear"_a, "dilations"_a,
+             "threads"_a)
+        .def_prop_ro("padding", &Stack::padding, "Rows of zeros before x.")
+        .def("forward", &forward, "gates"_a, "gate_bias"_a, "residuals"_a, "residual_bias"_a,
+             "condition"_a, "x"_a, "factors"_a, "z"_a)
+        .def("backward", &backward, "gates"_a, "residuals"_a, "x"_a, "factors"_a, "dz"_a, "dx"_a,
+             "dnow"_a, "dbefore"_a, "dsums"_a);
+    module.attr("MOST_GATED_CHANNELS") = MOST_GATED_CHANNELS;
+    module.def(
+        "why_no_gated_training", [] { return std::string(why_not(InstructionSet::avx512_bf16)); },
+        "The reason why gated layers cannot train natively here; empty if they can.");
+}

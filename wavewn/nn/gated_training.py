@@ -1,0 +1,220 @@
+"""The gated stack of nn/wn.py in one native function for training, forward and backward.
+
+It runs where a step is one of training in bfloat16 on a CPU that multiplies it (AVX512-BF16):
+`why_not_natively` says in words where it does not, and torch's operations serve there. It rounds
+where autocast rounds, but adds in float32 what autocast adds in bfloat16: the skips, the residual
+with its bias, gradients of condition and biases.
+
+The gated layers are csrc/gated_training.hpp. All skips are one product: with the z of all layers
+side by side,
+
+    skip = [z_1, ..., z_L] [W_1, ..., W_L]^T + sum of biases
+
+and so are the gradient that reaches all z and that of all W. Channels are padded with zeros to a
+multiple of 16; zeros stay zeros and their gradients are cut off. Gradients have the same bits on
+any number of threads as long as torch's own products do.
+
+2026-11-22, one thread of a Zen 4: see tests/bench/test_training_step.py.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import has_torch_function_unary
+
+BLOCK = 16  # channels
+
+
+@lru_cache(1)
+def why_no_kernel() -> str:
+    """Say why no gated stack can train natively on this machine; "" if one can."""
+    if importlib.util.find_spec("wavewn._native") is None:
+        return "wavewn was built without its native extension"
+    from wavewn import _native
+
+    reason: str = _native.why_no_gated_training()
+    return reason
+
+
+def why_not_natively(x: Tensor, channels: int) -> str:
+    """Say why a call of the stack with this input takes torch's path; "" if the native one."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or has_torch_function_unary(x):
+        return "the stack is traced"
+    if x.device.type != "cpu":
+        return f"it runs on {x.device.type}"
+    if not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        return "its precision is not bfloat16 by autocast"
+    if not torch.is_grad_enabled():
+        return "no gradients are recorded"
+    if why_no_kernel():
+        return why_no_kernel()
+    from wavewn import _native
+
+    if channels > _native.MOST_GATED_CHANNELS:
+        return f"{channels} channels are more than {_native.MOST_GATED_CHANNELS}"
+    return ""
+
+
+@dataclass(frozen=True)
+class GatedShape:
+    """Sizes of a stack beside those of its inputs.
+
+    Attributes:
+        hop_length: Rows of a frame of the condition.
+        linear: The condition goes from the frame before to its own; there is one frame more.
+        taps: Of each gate.
+        dilations: One a layer.
+    """
+
+    hop_length: int
+    linear: bool
+    taps: int
+    dilations: tuple[int, ...]
+
+
+def bits(x: Tensor) -> Tensor:
+    """View contiguous bfloat16 numbers as what the extension takes."""
+    return x.detach().contiguous().view(torch.int16)
+
+
+def padded(x: Tensor, channels: int, *dims: int) -> Tensor:
+    """Fill axes up to so many channels with zeros."""
+    for dim in dims:
+        if x.shape[dim] < channels:
+            x = F.pad(x, (0, 0) * (x.dim() - 1 - dim % x.dim()) + (0, channels - x.shape[dim]))
+    return x
+
+
+def in_blocks(x: Tensor, channels: int) -> Tensor:
+    """[..., 2 * R] gates to the kernel's order: blocks of filter and gate, padded."""
+    halves = padded(x.unflatten(-1, (2, -1)), channels, -1)
+    return halves.unflatten(-1, (-1, BLOCK)).transpose(-3, -2).flatten(-3)
+
+
+def from_blocks(x: Tensor, residual_channels: int) -> Tensor:
+    """Undo `in_blocks`."""
+    halves = x.unflatten(-1, (-1, 2, BLOCK)).transpose(-3, -2).flatten(-2)
+    return halves[..., :residual_channels].flatten(-2)
+
+
+class GatedStack(torch.autograd.Function):
+    """x, condition and the weights of all layers to the summed skips.
+
+    The weights come kind by kind, each layer by layer: gates [2 * R, R, taps] and their biases,
+    outs [R + S, R] ([S, R] in the last layer) and theirs. Their gradients have their dtypes.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, shape: GatedShape, x: Tensor, condition: Tensor, *weights: Tensor
+    ) -> Tensor:
+        """Give [batch, time, S] in bfloat16."""
+        from wavewn import _native
+
+        layers = len(shape.dilations)
+        gates, gate_biases, outs, out_biases = (
+            weights[i * layers : (i + 1) * layers] for i in range(4)
+        )
+        batch, time, width = x.shape
+        skips = outs[-1].shape[0]
+        channels = -(-width // BLOCK) * BLOCK
+        stack = _native.GatedStack(
+            batch,
+            time,
+            channels,
+            shape.taps,
+            shape.hop_length,
+            shape.linear,
+            list(shape.dilations),
+            torch.get_num_threads(),
+        )
+        # [layers, taps, inputs, gates]
+        gate = in_blocks(torch.stack(gates).bfloat16().permute(0, 3, 2, 1), channels)
+        gate = padded(gate, channels, -2)
+        inner = [out[:width] for out in outs[:-1]]
+        residual = torch.stack(inner).bfloat16() if inner else gate.new_zeros(0, channels, channels)
+        residual = padded(residual, channels, -1, -2)  # [layers - 1, outputs, inputs]
+        inner_biases = [bias[:width] for bias in out_biases[:-1]]
+        residual_bias = torch.stack(inner_biases) if inner else x.new_zeros(0, channels)
+        skip = padded(torch.stack([out[-skips:] for out in outs], dim=1).bfloat16(), channels, -1)
+        rows = x.new_empty(layers, batch, stack.padding + time, channels, dtype=torch.bfloat16)
+        rows[:, :, : stack.padding] = 0
+        rows[0, :, stack.padding :] = padded(x, channels, -1)
+        factors = rows.new_empty(layers, batch, time, 2 * channels)
+        z = rows.new_empty(batch, time, layers, channels)
+        stack.forward(
+            bits(gate.flatten(1, 2)),
+            in_blocks(torch.stack(gate_biases).float(), channels),
+            bits(residual.transpose(1, 2)),
+            padded(residual_bias.float(), channels, -1),
+            bits(in_blocks(condition.bfloat16().unflatten(-1, (layers, -1)), channels)),
+            bits(rows),
+            bits(factors),
+            bits(z),
+        )
+        ctx.save_for_backward(gate, residual, skip, rows, factors, z)
+        ctx.stack, ctx.shape, ctx.width = stack, shape, width
+        ctx.dtypes = [tensor.dtype for tensor in (x, condition, *weights)]
+        skip_bias = torch.stack([bias[-skips:] for bias in out_biases]).float().sum(0)
+        return F.linear(z.flatten(2), skip.flatten(1), skip_bias.bfloat16())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, dskip: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Give the gradients of `forward`'s arguments."""
+        gate, residual, skip, rows, factors, z = ctx.saved_tensors
+        batch, time, layers, channels = z.shape
+        width, linear = ctx.width, ctx.shape.linear
+        taps = ctx.shape.taps
+        dskip = dskip.bfloat16().flatten(0, 1)
+        dz = torch.mm(dskip, skip.flatten(1)).view_as(z)
+        dx = z.new_empty(batch, time, channels)
+        frames = time // ctx.shape.hop_length
+        dnow = z.new_zeros(batch, frames, layers, 2 * channels, dtype=torch.float32)
+        dbefore = torch.zeros_like(dnow) if linear else dnow[:0]
+        sizes = (2 * taps * channels**2, channels**2, channels)
+        sums = dnow.new_empty(layers, sum(sizes))
+        ctx.stack.backward(
+            bits(gate.transpose(2, 3).flatten(1, 2)),
+            bits(residual),
+            bits(rows),
+            bits(factors),
+            bits(dz),
+            bits(dx),
+            dnow,
+            dbefore,
+            sums,
+        )
+        dgate, dresidual, dresidual_bias = sums.split(sizes, dim=1)
+        # [layers, gates, taps, inputs] to torch's [layers, gates, inputs, taps]
+        dgate = dgate.view(layers, 2 * channels, taps, channels).permute(0, 2, 3, 1)
+        dgate = from_blocks(dgate, width).permute(0, 3, 2, 1)[:, :, :width]
+        dresidual = dresidual.view(layers, channels, channels)[:-1, :width, :width]
+        dskips = torch.mm(dskip.t(), z.flatten(0, 1).flatten(1)).unflatten(1, (layers, channels))
+        dskips = dskips.transpose(0, 1)[..., :width]
+        dskip_bias = dskip.sum(0, dtype=torch.float32)
+        dcondition = dnow
+        if linear:
+            dcondition = F.pad(dnow, (0, 0, 0, 0, 1, 0))
+            dcondition[:, :-1] += dbefore
+        dgate_bias = from_blocks(dcondition.sum((0, 1)), width)
+        douts = [
+            torch.cat([inner, outer]) for inner, outer in zip(dresidual, dskips[:-1], strict=True)
+        ]
+        dout_biases = [torch.cat([inner[:width], dskip_bias]) for inner in dresidual_bias[:-1]]
+        gradients = [
+            dx[..., :width],
+            from_blocks(dcondition, width).flatten(2),
+            *dgate,
+            *dgate_bias,
+            *douts,
+            dskips[-1],
+            *dout_biases,
+            dskip_bias,
+        ]
+        return None, *(g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
