@@ -32,6 +32,27 @@ INLINE __m512i narrow(const Floats& low, const Floats& high) {
     return (__m512i)_mm512_cvtne2ps_pbh((__m512)high.part[0], (__m512)low.part[0]);
 }
 
+// 2^x for x <= 40: of degree 3 within 1e-4 of it, of degree 5 within 3e-7, which tanh wants near 0
+// even where it is rounded to bfloat16. Fitted on |rest| <= 1/2 so that 2^0 is 1.
+INLINE Floats scaled_power(const Floats& x, const Floats& rest, const Floats& polynomial) {
+    return {{(NativeFloat)_mm512_scalef_ps((__m512)polynomial.part[0], (__m512)(x - rest).part[0])}};
+}
+INLINE Floats rest_of(const Floats& x) { return {{(NativeFloat)_mm512_reduce_ps((__m512)x.part[0], 0)}}; }
+INLINE Floats power3(const Floats& x) {
+    const Floats bounded = at_most(x, all(40.0f)), rest = rest_of(bounded);
+    Floats y = fused(all(5.500893e-2f), rest, all(2.4221098e-1f));
+    y = fused(y, rest, all(6.9328293e-1f));
+    return scaled_power(bounded, rest, fused(y, rest, all(1.0f)));
+}
+INLINE Floats power5(const Floats& x) {
+    const Floats bounded = at_most(x, all(40.0f)), rest = rest_of(bounded);
+    Floats y = fused(all(1.32647e-3f), rest, all(9.67151e-3f));
+    y = fused(y, rest, all(5.550734e-2f));
+    y = fused(y, rest, all(2.4022242e-1f));
+    y = fused(y, rest, all(6.9314698e-1f));
+    return scaled_power(bounded, rest, fused(y, rest, all(1.0f)));
+}
+
 // ---- products ----
 
 // The left side of a product: rows of numbers in pairs; strides in numbers.
@@ -75,19 +96,22 @@ INLINE void multiply(Floats (&sum)[R][V], const Left& left, std::int64_t row, co
 // Each kind of product says in `finish` what becomes of its sums. Not inlined: all of them in one
 // function would spill each other's registers.
 template <class Product, int V, int R = GROUP>
-__attribute__((noinline)) void group(const Product& product, std::int64_t row, std::int64_t rows) {
+__attribute__((noinline)) void group(const Product& given, std::int64_t row, std::int64_t rows) {
     if (rows == R) {
+        const Product product = given;  // which no store can change
         Floats sum[R][V];
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
-            for (int v = 0; v < V; ++v) sum[r][v] = product.begin(row + r, v);
+            for (int v = 0; v < V; ++v) sum[r][v] = all(0.0f);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) product.prepare(row + r);
         multiply<R, V>(sum, product.left, row, product.right);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) product.template finish<V>(row + r, sum[r]);
         return;
     }
-    if constexpr (R > 1) group<Product, V, R - 1>(product, row, rows);
+    if constexpr (R > 1) group<Product, V, R - 1>(given, row, rows);
 }
 
 // All rows and columns; `right` is the packed matrix.
@@ -147,23 +171,36 @@ INLINE Left rows_of(const Brain16* from, std::int64_t columns) {
 
 // ---- forwards ----
 
-// Where the condition of a tile's rows lies.
-struct Conditions {
-    const Brain16* before[TILE];
-    const Brain16* now[TILE];
+constexpr float TANH = -2.885390081777927f, SIGMOID = -1.4426950408889634f;  // -2 log2(e), -log2(e)
+
+// What is added to the products of a tile's rows: bias and condition, times TANH or SIGMOID, once a
+// frame.
+struct Offsets {
+    alignas(64) float now[TILE * 2 * MOST_GATED_CHANNELS];
+    alignas(64) float slope[TILE * 2 * MOST_GATED_CHANNELS];  // if linear: what a whole frame adds
+    std::int64_t place[TILE];                                 // of a row's frame
     float ramp[TILE];
 };
 
-INLINE void find_conditions(const GatedSizes& s, const GatedLayer& layer, std::int64_t batch,
-                            std::int64_t begin, std::int64_t rows, Conditions& found) {
-    const std::int64_t width = s.layers * 2 * s.channels;
-    const std::int64_t frames = s.frames() + (s.linear ? 1 : 0);
-    const Brain16* const from = layer.condition + batch * frames * width + layer.index * 2 * s.channels;
+INLINE void find_offsets(const GatedSizes& s, const GatedLayer& layer, std::int64_t batch,
+                         std::int64_t begin, std::int64_t rows, Offsets& found) {
+    const std::int64_t width = 2 * s.channels, stride = s.layers * width;
+    const std::int64_t first = begin / s.hop, last = (begin + rows - 1) / s.hop;
+    const Brain16* from = layer.condition + layer.index * width +
+                          (batch * (s.frames() + (s.linear ? 1 : 0)) + first) * stride;
+    for (std::int64_t frame = first; frame <= last; ++frame, from += stride)
+        for (std::int64_t i = 0; i < width; i += 16) {
+            const Floats factor = all(i % 32 == 0 ? TANH : SIGMOID), condition = widen(from + i);
+            const std::int64_t place = (frame - first) * width + i;
+            store(found.now + place, (load(layer.gate_bias + i) + condition) * factor);
+            if (s.linear)
+                store(found.slope + place, (widen(from + stride + i) - condition) * factor);
+        }
     for (std::int64_t i = 0; i < rows; ++i) {
         const std::int64_t frame = (begin + i) / s.hop;
-        found.before[i] = from + frame * width;
-        found.now[i] = found.before[i] + (s.linear ? width : 0);
-        found.ramp[i] = static_cast<float>(begin + i - frame * s.hop + 1) / static_cast<float>(s.hop);
+        found.place[i] = (frame - first) * width;
+        found.ramp[i] =
+            static_cast<float>(begin + i - frame * s.hop + 1) / static_cast<float>(s.hop);
     }
 }
 
@@ -173,33 +210,30 @@ struct Gates {
     Left left;
     const Brain16* right;
     std::int64_t column, channels;
-    const float* bias;
-    const Conditions* conditions;
+    const Offsets* offsets;
     Brain16 *factors, *z;
 
-    INLINE Floats begin(std::int64_t row, int v) const {
-        const std::int64_t place = column + 16 * v;
-        Floats condition = widen(conditions->now[row] + place);
-        if (LINEAR) {
-            const Floats before = widen(conditions->before[row] + place);
-            condition = fused(condition - before, all(conditions->ramp[row]), before);
-        }
-        return load(bias + place) + condition;
+    INLINE void prepare(std::int64_t) const {}
+    INLINE Floats exponent(const Floats& sum, float factor, std::int64_t row, int more) const {
+        const std::int64_t place = offsets->place[row] + column + more;
+        Floats offset = load(offsets->now + place);
+        if (LINEAR) offset = fused(load(offsets->slope + place), all(offsets->ramp[row]), offset);
+        return fused(sum, all(factor), offset);
     }
 
     // A = e^-2a, B = e^-b: f = (1 - A) / (1 + A), g = 1 / (1 + B), with one division.
     template <int V>
     INLINE void finish(std::int64_t row, const Floats (&sum)[V]) const {
         const Floats one = all(1.0f);
-        const Floats a = exp2(clamp(sum[0] * all(-2.885390081777927f), -40.0f, 40.0f));
-        const Floats b = one + exp2(clamp(sum[1] * all(-1.4426950408889634f), -40.0f, 40.0f));
-        const Floats quotient = one / ((one + a) * b);
-        const __m512i both = narrow((one - a) * b * quotient, (one + a) * quotient);
-        _mm512_storeu_si512(factors + row * 2 * channels + column, both);
-        const Floats f = widen(_mm512_castsi512_si256(both));
-        write(z + row * channels + column / 2, f * widen(_mm512_extracti64x4_epi64(both, 1)));
+        const Floats a = power5(exponent(sum[0], TANH, row, 0));
+        const Floats b = one + power3(exponent(sum[1], SIGMOID, row, 16));
+        const Floats quotient = one / ((one + a) * b), opened = (one - a) * quotient;
+        _mm512_storeu_si512(factors + row * 2 * channels + column,
+                            narrow(opened * b, (one + a) * quotient));
+        write(z + row * channels + column / 2, opened);
     }
 };
+
 // Sums and what is added to them, as bfloat16.
 struct Added {
     static constexpr bool IN_BLOCKS = false;
@@ -210,15 +244,17 @@ struct Added {
     const Brain16* added;  // or null
     Brain16* to;
 
-    INLINE Floats begin(std::int64_t row, int v) const {
-        const std::int64_t place = column + 16 * v;
-        const Floats base = bias == nullptr ? all(0.0f) : load(bias + place);
-        return added == nullptr ? base : base + widen(added + row * channels + place);
-    }
+    INLINE void prepare(std::int64_t) const {}
     template <int V>
     INLINE void finish(std::int64_t row, const Floats (&sum)[V]) const {
 #pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) write(to + row * channels + column + 16 * v, sum[v]);
+        for (int v = 0; v < V; ++v) {
+            const std::int64_t place = row * channels + column + 16 * v;
+            Floats y = sum[v];
+            if (bias != nullptr) y = y + load(bias + column + 16 * v);
+            if (added != nullptr) y = y + widen(added + place);
+            write(to + place, y);
+        }
     }
 };
 
@@ -227,19 +263,19 @@ void forward(const GatedSizes& s, const GatedLayer& layer, std::int64_t job) {
     const std::int64_t start = job % s.segments() * s.segment;
     const std::int64_t end = smaller(start + s.segment, s.time);
     alignas(64) Brain16 z[TILE * MOST_GATED_CHANNELS];
-    Conditions conditions;
+    Offsets offsets;
     for (std::int64_t begin = start; begin < end; begin += TILE) {
         const std::int64_t rows = smaller(end - begin, TILE), row = batch * s.time + begin;
         const Brain16* const x = layer.x + (batch * (s.padding + s.time) + s.padding + begin) * R;
-        find_conditions(s, layer, batch, begin, rows, conditions);
+        find_offsets(s, layer, batch, begin, rows, offsets);
         const Left left = {x - (s.taps - 1) * layer.dilation * R, R, 2, R / 2, s.taps,
                            layer.dilation * R};
         Brain16* const factors = layer.factors + row * 2 * R;
         if (s.linear)
-            multiply_all(Gates<true>{left, layer.gate, 0, R, layer.gate_bias, &conditions, factors, z},
+            multiply_all(Gates<true>{left, layer.gate, 0, R, &offsets, factors, z},
                       rows, 2 * R);
         else
-            multiply_all(Gates<false>{left, layer.gate, 0, R, layer.gate_bias, &conditions, factors, z},
+            multiply_all(Gates<false>{left, layer.gate, 0, R, &offsets, factors, z},
                       rows, 2 * R);
         for (std::int64_t i = 0; i < rows; ++i)
             std::memcpy(layer.z + ((row + i) * s.layers + layer.index) * R, z + i * R,
@@ -261,13 +297,19 @@ struct Plain {
     float* to;
     bool adds;
 
-    INLINE Floats begin(std::int64_t row, int v) const {
-        return adds ? load(to + row * stride + column + 16 * v) : all(0.0f);
+    INLINE void prepare(std::int64_t row) const {
+        if (adds) {
+            __builtin_prefetch(to + row * stride + column, 1);
+            __builtin_prefetch(to + row * stride + column + 16, 1);
+        }
     }
     template <int V>
     INLINE void finish(std::int64_t row, const Floats (&sum)[V]) const {
 #pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) store(to + row * stride + column + 16 * v, sum[v]);
+        for (int v = 0; v < V; ++v) {
+            float* const place = to + row * stride + column + 16 * v;
+            store(place, adds ? load(place) + sum[v] : sum[v]);
+        }
     }
 };
 
