@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -107,6 +108,9 @@ void forward(const Stack& stack, const Given<3>& gates, const Array<const float,
     expect(x, {L, s.batch, s.padding + s.time, R});
     expect(factors, {L, s.batch, s.time, 2 * R});
     expect(z, {s.batch, s.time, L, R});
+    for (const Bits* whole_lines : {factors.data(), z.data()})
+        if (reinterpret_cast<std::uintptr_t>(whole_lines) % 64 != 0)
+            throw std::invalid_argument("an array does not begin with a line of the cache");
     const nb::gil_scoped_release release;
     const FlushDenormals flush;  // as the workers do
     const std::vector<Brain16> gate = packed(kernel, gates), residual = packed(kernel, residuals);
@@ -153,9 +157,11 @@ void backward(const Stack& stack, const Given<3>& gates_back, const Given<3>& re
     const FlushDenormals flush;  // as the workers do
     const std::vector<Brain16> gate = packed(kernel, gates_back),
                                residual = packed(kernel, residuals_back);
-    // Zeros: those behind the last row are read as the gradient of what lies there.
-    std::vector<Brain16> da(static_cast<std::size_t>(s.batch * (s.time + s.padding) * 2 * R));
-    std::vector<float> sums(static_cast<std::size_t>(jobs * s.sums()));
+    const std::int64_t da_rows = (s.time + s.padding) * 2 * R;
+    const std::unique_ptr<Brain16[]> da(new Brain16[static_cast<std::size_t>(s.batch * da_rows)]);
+    for (std::int64_t b = 0; b < s.batch; ++b)  // what lies behind the last row has no gradient
+        std::fill_n(da.get() + b * da_rows + s.time * 2 * R, s.padding * 2 * R, Brain16{0});
+    const std::unique_ptr<float[]> sums(new float[static_cast<std::size_t>(jobs * s.sums())]);
     Workers workers(stack.threads);
     for (std::int64_t l = L - 1; l >= 0; --l) {
         GatedLayer layer{};
@@ -166,16 +172,16 @@ void backward(const Stack& stack, const Given<3>& gates_back, const Given<3>& re
         layer.gate_back = gate.data() + l * s.gate_sums();
         if (!layer.last) layer.residual_back = residual.data() + l * R * R;
         layer.dz = brain(dz.data());
-        layer.da = da.data();
+        layer.da = da.get();
         layer.dx = brain(dx.data());
         layer.dnow = dnow.data();
         layer.dbefore = dbefore.data();
-        layer.sums = sums.data();
+        layer.sums = sums.get();
         for (const auto part : {kernel.backward_gates, kernel.backward_inputs}) {
             Call call{&s, &layer, part};
             workers.run(static_cast<int>(jobs), run_job, &call);
         }
-        kernel.total(sums.data(), jobs, s.sums(), dsums.data() + l * s.sums());
+        kernel.total(sums.get(), jobs, s.sums(), dsums.data() + l * s.sums());
     }
 }
 

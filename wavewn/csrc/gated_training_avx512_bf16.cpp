@@ -93,12 +93,41 @@ INLINE void multiply(Floats (&sum)[R][V], const Left& left, std::int64_t row, co
     }
 }
 
+// What the next tile will read, fetched into the second cache a few lines at a time, between the
+// products of this one: the prefetchers of the CPU do not see so far.
+struct Ahead {
+    struct Rows {
+        const Brain16* from;
+        std::int64_t rows, stride, width;  // in numbers
+    };
+    Rows parts[2];
+    int part = 0;
+    std::int64_t at = 0;  // in the first row that is left
+
+    INLINE void fetch() {
+        for (int n = 0; n < 12 && part < 2; ++n) {
+            Rows& now = parts[part];
+            if (now.rows <= 0) {
+                ++part;
+                continue;
+            }
+            __builtin_prefetch(now.from + at, 0, 2);
+            at += 32;
+            if (at < now.width) continue;
+            at = 0;
+            now.from += now.stride;
+            --now.rows;
+        }
+    }
+};
+
 // Each kind of product says in `finish` what becomes of its sums. Not inlined: all of them in one
 // function would spill each other's registers.
 template <class Product, int V, int R = GROUP>
 __attribute__((noinline)) void group(const Product& given, std::int64_t row, std::int64_t rows) {
     if (rows == R) {
         const Product product = given;  // which no store can change
+        if (product.ahead != nullptr) product.ahead->fetch();
         Floats sum[R][V];
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
@@ -209,6 +238,7 @@ struct Gates {
     static constexpr bool IN_BLOCKS = true;  // of 32 columns
     Left left;
     const Brain16* right;
+    Ahead* ahead;  // or null
     std::int64_t column, channels;
     const Offsets* offsets;
     Brain16 *factors, *z;
@@ -228,7 +258,8 @@ struct Gates {
         const Floats a = power5(exponent(sum[0], TANH, row, 0));
         const Floats b = one + power3(exponent(sum[1], SIGMOID, row, 16));
         const Floats quotient = one / ((one + a) * b), opened = (one - a) * quotient;
-        _mm512_storeu_si512(factors + row * 2 * channels + column,
+        // Past the caches: it is long until the way back, and a line is whole.
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(factors + row * 2 * channels + column),
                             narrow(opened * b, (one + a) * quotient));
         write(z + row * channels + column / 2, opened);
     }
@@ -239,6 +270,7 @@ struct Added {
     static constexpr bool IN_BLOCKS = false;
     Left left;
     const Brain16* right;
+    Ahead* ahead;  // or null
     std::int64_t column, channels;
     const float* bias;     // or null
     const Brain16* added;  // or null
@@ -272,19 +304,23 @@ void forward(const GatedSizes& s, const GatedLayer& layer, std::int64_t job) {
                            layer.dilation * R};
         Brain16* const factors = layer.factors + row * 2 * R;
         if (s.linear)
-            multiply_all(Gates<true>{left, layer.gate, 0, R, &offsets, factors, z},
+            multiply_all(Gates<true>{left, layer.gate, nullptr, 0, R, &offsets, factors, z},
                       rows, 2 * R);
         else
-            multiply_all(Gates<false>{left, layer.gate, 0, R, &offsets, factors, z},
+            multiply_all(Gates<false>{left, layer.gate, nullptr, 0, R, &offsets, factors, z},
                       rows, 2 * R);
-        for (std::int64_t i = 0; i < rows; ++i)
-            std::memcpy(layer.z + ((row + i) * s.layers + layer.index) * R, z + i * R,
-                        sizeof(Brain16) * static_cast<std::size_t>(R));
+        for (std::int64_t i = 0; i < rows; ++i) {
+            Brain16* const to = layer.z + ((row + i) * s.layers + layer.index) * R;
+            for (std::int64_t c = 0; c < R; c += 16)
+                _mm256_stream_si256(reinterpret_cast<__m256i*>(to + c),
+                                    _mm256_load_si256(reinterpret_cast<const __m256i*>(z + i * R + c)));
+        }
         if (layer.last) continue;
-        multiply_all(Added{rows_of(z, R), layer.residual, 0, R, layer.residual_bias, x,
+        multiply_all(Added{rows_of(z, R), layer.residual, nullptr, 0, R, layer.residual_bias, x,
                            layer.next + (x - layer.x)},
                      rows, R);
     }
+    _mm_sfence();
 }
 
 // ---- backwards ----
@@ -293,6 +329,7 @@ struct Plain {
     static constexpr bool IN_BLOCKS = false;
     Left left;
     const Brain16* right;
+    Ahead* ahead;  // or null
     std::int64_t column, stride;
     float* to;
     bool adds;
@@ -315,12 +352,12 @@ struct Plain {
 
 // to [left columns, right columns] += the sum over pairs of rows, both sides packed.
 void add_outer(const Brain16* left, std::int64_t left_columns, const Brain16* right,
-               std::int64_t right_columns, std::int64_t rows, float* to, std::int64_t stride) {
+               std::int64_t right_columns, std::int64_t rows, float* to, std::int64_t stride, Ahead& ahead) {
     const std::int64_t pairs = (rows + 1) / 2;
     for (std::int64_t column = 0; column < left_columns; column += 32) {
         const std::int64_t width = smaller(left_columns - column, 32);
         const Left part = {left + column * 2 * pairs, 2, 2 * width, pairs, 1, 0};
-        multiply_all(Plain{part, right, 0, stride, to + column * stride, true}, width, right_columns);
+        multiply_all(Plain{part, right, &ahead, 0, stride, to + column * stride, true}, width, right_columns);
     }
 }
 
@@ -387,15 +424,19 @@ void backward_gates(const GatedSizes& s, const GatedLayer& layer, std::int64_t j
         right[TILE * MOST_GATED_CHANNELS];
     for (std::int64_t begin = start; begin < end; begin += TILE) {
         const std::int64_t rows = smaller(end - begin, TILE);
-        const Brain16* const dx = layer.dx + (batch * s.time + begin) * R;
+        const std::int64_t row = batch * s.time + begin, after = smaller(end - begin - rows, TILE);
+        const Brain16* const dx = layer.dx + row * R;
+        Ahead ahead = {{{layer.factors + (row + rows) * 2 * R, after, 2 * R, 2 * R},
+                        {layer.dz + ((row + rows) * s.layers + layer.index) * R, after,
+                         s.layers * R, R}}};
         if (!layer.last)
-            multiply_all(Plain{rows_of(dx, R), layer.residual_back, 0, R, through, false}, rows, R);
+            multiply_all(Plain{rows_of(dx, R), layer.residual_back, &ahead, 0, R, through, false}, rows, R);
         const auto open = s.linear ? open_backwards<true> : open_backwards<false>;
         open(s, layer, batch, begin, rows, layer.last ? nullptr : through, z);
         if (layer.last) continue;
         pack(dx, R, rows, R, left);
         pack(z, R, rows, R, right);
-        add_outer(left, R, right, R, rows, sums, R);
+        add_outer(left, R, right, R, rows, sums, R, ahead);
         add_rows(dx, rows, R, sums + R * R);
     }
 }
@@ -412,13 +453,15 @@ void backward_inputs(const GatedSizes& s, const GatedLayer& layer, std::int64_t 
         const Brain16* const da = layer.da + (batch * (s.time + s.padding) + begin) * 2 * R;
         const Brain16* const x = layer.x + (batch * (s.padding + s.time) + s.padding + begin) * R;
         Brain16* const dx = layer.dx + (batch * s.time + begin) * R;
+        const std::int64_t after = smaller(end - begin - rows, TILE);
+        Ahead ahead = {{{da + rows * 2 * R, after, 2 * R, 2 * R}, {x + rows * R, after, R, R}}};
         const Left later = {da + context * 2 * R, 2 * R, 2, R, s.taps, -layer.dilation * 2 * R};
-        multiply_all(Added{later, layer.gate_back, 0, R, nullptr, layer.last ? nullptr : dx, dx},
+        multiply_all(Added{later, layer.gate_back, &ahead, 0, R, nullptr, layer.last ? nullptr : dx, dx},
                      rows, R);
         pack(da, 2 * R, rows, 2 * R, left);
         for (std::int64_t tap = 0; tap < s.taps; ++tap) {
             pack(x + (tap * layer.dilation - context) * R, R, rows, R, right);
-            add_outer(left, 2 * R, right, R, rows, sums + tap * R, s.taps * R);
+            add_outer(left, 2 * R, right, R, rows, sums + tap * R, s.taps * R, ahead);
         }
     }
 }
