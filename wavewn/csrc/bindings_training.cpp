@@ -185,6 +185,12 @@ void backward(const Stack& stack, const Given<3>& gates_back, const Given<3>& re
     }
 }
 
+std::string why_no_kernel() {
+    if (*why_not(InstructionSet::amx_bf16) == '\0')
+        return "torch multiplies bfloat16 in the tiles of AMX here";
+    return why_not(InstructionSet::avx512_bf16);
+}
+
 }  // namespace
 
 void bind_training(nb::module_& module) {
@@ -199,7 +205,6 @@ void bind_training(nb::module_& module) {
         .def("backward", &backward, "gates"_a, "residuals"_a, "x"_a, "factors"_a, "dz"_a, "dx"_a,
              "dnow"_a, "dbefore"_a, "dsums"_a);
     module.attr("MOST_GATED_CHANNELS") = MOST_GATED_CHANNELS;
-    module.def(
-        "why_no_gated_training", [] { return std::string(why_not(InstructionSet::avx512_bf16)); },
-        "The reason why gated layers cannot train natively here; empty if they can.");
+    module.def("why_no_gated_training", &why_no_kernel,
+               "The reason why gated layers cannot train natively here; empty if they can.");
 }
