@@ -21,7 +21,7 @@
 #include "cpu.hpp"
 #include "engine.hpp"
 #include "models.hpp"
-#include "onepass_trial.hpp"
+#include "trial.hpp"
 
 using namespace wavewn;
 using driver::Numbers;

@@ -7,7 +7,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include "onepass_trial.hpp"
+#include "trial.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;

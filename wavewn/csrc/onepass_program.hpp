@@ -22,7 +22,7 @@ struct PlainConvolution {
 };
 
 // The sets that one-pass models have kernels for, best first. That of AMX must pass
-// onepass_trial.hpp first.
+// trial.hpp first.
 struct OnePassSet {
     InstructionSet set;
     const OnePassKernels* kernels;  // null where they were not compiled in

@@ -8,7 +8,7 @@
 // have one order whatever rows are beside it, but not that of VDPBF16PS.
 //
 // 2026-11-22: has run in imitation alone (tests/csrc); so it must give known sums before it is used
-// (onepass_trial.hpp). Its speed is unmeasured.
+// (trial.hpp). Its speed is unmeasured.
 //
 // Twin: nn/padded.py.
 

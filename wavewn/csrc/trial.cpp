@@ -1,6 +1,6 @@
-// See onepass_trial.hpp.
+// See trial.hpp.
 
-#include "onepass_trial.hpp"
+#include "trial.hpp"
 
 #include <algorithm>
 #include <cstring>
