@@ -47,7 +47,8 @@ def engine_of(model, instruction_set, precision="float32", threads=1):
 def odd():
     """Widths that fill no vector, kernels that are no multiple of their rate."""
     torch.manual_seed(1)
-    settings = HiFiGANConfig(40, (4, 3), (10, 7), "1", (3, 7), ((1, 3), (1, 2)))
+    dilations = ((1, 3), (1, 2), (1, 2))
+    settings = HiFiGANConfig(40, (4, 3), (10, 7), "1", (3, 7, 5), dilations)
     model = HiFiGAN(settings, 10)
     with torch.no_grad():
         for parameter in model.parameters():

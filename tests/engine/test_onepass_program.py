@@ -10,7 +10,18 @@ from wavewn.engine.onepass_flow import Kernel, NativeFlow
 from wavewn.engine.onepass_layers import merged, merged_rows, plain
 from wavewn.engine.onepass_memory import Memory
 from wavewn.engine.onepass_native import run_natively
-from wavewn.engine.onepass_program import ADD, CONV, GATE, LOAD, MAP, PAD, REPEAT, SAVE, Writer
+from wavewn.engine.onepass_program import (
+    ADD,
+    BLEND,
+    CONV,
+    GATE,
+    LOAD,
+    MAP,
+    PAD,
+    REPEAT,
+    SAVE,
+    Writer,
+)
 from wavewn.nn.flow import Flow, Rows
 from wavewn.nn.padded import PaddedConv1d, PreciseConv1d, UpsamplingConv1d
 from wavewn.state import StreamState
@@ -61,7 +72,8 @@ def test_sums_and_rectifiers_are_part_of_a_convolution(one_pass, writers):
     steps = writers[0][1].steps
     kinds = [int(kind) for kind in steps[:, 0]]
     layers = sum(isinstance(one, PaddedConv1d) for one in one_pass("hifigan").modules())
-    assert kinds.count(ADD) == 2  # of the two branches of each of two stages
+    assert kinds.count(ADD) == 0
+    assert kinds.count(BLEND) == 2  # of the two branches of each of two stages
     assert kinds.count(CONV) >= layers
     assert kinds.count(MAP) < layers
 
@@ -118,7 +130,10 @@ def test_a_transposed_layer_is_one_of_more_outputs(taps, rate):
         ([CONV, 1, 0, 0, 0, 1, -1], "adds to a precise layer"),
         ([GATE, 0, 0, 0, 3, 0], "gates nothing"),
         ([GATE, 0, 0, 0, 300, 3], "leaves the arena"),
-        ([9], "of no known kind"),
+        ([BLEND, 0, 0, 0, 4000, 20], "leaves the arena"),
+        ([BLEND, 0, 0, 4000, 0, 20], "leaves the arena"),
+        ([BLEND, 0, -2, -1, 0, 1], "leaves the arena"),
+        ([10], "of no known kind"),
     ],
 )
 def test_a_step_that_leaves_its_arrays_is_refused(step, message):

@@ -195,6 +195,12 @@ void OnePassProgram::check(const Step& step) const {
             if (s.added >= 0) check_buffer(s.added, s.rows * layer.outputs * 4);
             return;
         }
+        case StepKind::blend: {
+            const BlendStep& s = step.blend;
+            for (const std::int64_t from : {s.a, s.b}) check_buffer(from, s.count * 4);
+            if (s.c >= 0) check_buffer(s.c, s.count * 4);
+            return check_buffer(s.to, s.count * operand);
+        }
         case StepKind::gate: {
             const GateStep& s = step.gate;
             expect(s.rows >= 0 && s.channels > 0, "gates nothing");

@@ -36,7 +36,7 @@ namespace wavewn {
 
 constexpr int STEP_NUMBERS = 8;
 
-enum class StepKind : std::int64_t { load, save, pad, map, conv, add, gate, repeat };
+enum class StepKind : std::int64_t { load, save, pad, map, conv, add, gate, repeat, blend };
 enum class Map : std::int64_t { copy, leaky, divide, tanh, scale };
 enum class PadMode : std::int64_t { zeros, reflect, replicate };
 
@@ -89,6 +89,10 @@ struct GateStep {  // to = tanh(first half of a row's channels) * sigmoid(second
 struct RepeatStep {  // each row so many times
     std::int64_t kind, from, to_place, to, rows, channels, factor;
 };
+struct BlendStep {  // to = leaky((a + b [+ c]) / divisor), operands
+    std::int64_t kind, a, b, c, to, count;  // c may be -1
+    float divisor, slope;
+};
 
 union Step {
     std::int64_t numbers[STEP_NUMBERS];
@@ -101,6 +105,7 @@ union Step {
     AddStep add;
     GateStep gate;
     RepeatStep repeat;
+    BlendStep blend;
 };
 static_assert(sizeof(Step) == sizeof(std::int64_t) * STEP_NUMBERS, "steps are rows of numbers");
 

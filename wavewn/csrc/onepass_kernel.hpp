@@ -214,7 +214,7 @@ void convolve(const OnePassRun& run, const ConvStep& step) {
 
 INLINE Floats mapped(Map map, float number, const Floats& x) {
     if (map == Map::leaky) return at_least(x * all(number), x);
-    if (map == Map::divide) return x / all(number);
+    if (map == Map::divide) return x * all(1.0f / number);  // within a bit of the quotient
     if (map == Map::scale) return x * all(number);
     if (map == Map::tanh) {  // (1 - a) / (1 + a), a = e^-2x
         const Floats a = exp2(clamp(x * all(-2.885390081777927f), -40.0f, 40.0f));
@@ -364,6 +364,23 @@ inline void add_all(const OnePassRun& run, const AddStep& s) {
 }
 
 template <class P>
+void blend(const OnePassRun& run, const BlendStep& s) {
+    const auto* const a = place<const float>(run.arena, s.a);
+    const auto* const b = place<const float>(run.arena, s.b);
+    const auto* const c = place<const float>(run.arena, s.c);
+    auto* const to = place<typename P::Operand>(run.arena, s.to);
+    const auto mean = [&](const Floats& sum) {
+        return mapped(Map::leaky, s.slope, mapped(Map::divide, s.divisor, sum));
+    };
+    if (c == nullptr)
+        for (std::int64_t i = 0; i < s.count; i += 16)
+            P::write(to + i, mean(load(a + i) + load(b + i)));
+    else
+        for (std::int64_t i = 0; i < s.count; i += 16)
+            P::write(to + i, mean(load(a + i) + load(b + i) + load(c + i)));
+}
+
+template <class P>
 void run_steps(const OnePassRun& run) {
     for (std::int64_t n = 0; n < run.count; ++n) {
         const Step& step = run.steps[n];
@@ -376,6 +393,7 @@ void run_steps(const OnePassRun& run) {
             case StepKind::add: add_all(run, step.add); break;
             case StepKind::gate: gate<P>(run, step.gate); break;
             case StepKind::repeat: repeat<P>(run, step.repeat); break;
+            case StepKind::blend: blend<P>(run, step.blend); break;
         }
     }
 }

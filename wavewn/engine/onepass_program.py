@@ -3,8 +3,7 @@
 Every signal gets the buffers that its readers need: of floats where numbers are added or mapped, of
 operands where a convolution reads them (onepass_buffers.py).
 
-A convolution adds, and gives what the next one reads, where it writes: a sum with a convolution
-that nobody else reads is no step of its own, nor is a rectifier that convolutions alone read.
+A convolution adds, and gives what the next one reads, where it writes (onepass_fusion.py).
 """
 
 from __future__ import annotations
@@ -25,12 +24,13 @@ from wavewn.engine.onepass_buffers import (
     heard_rows,
     strides,
 )
+from wavewn.engine.onepass_fusion import Fusion
 from wavewn.engine.onepass_layers import Layer
 from wavewn.engine.onepass_record import Part, Signal
 from wavewn.nn.padded import UpsamplingConv1d
 from wavewn.state import Entry
 
-LOAD, SAVE, PAD, MAP, CONV, ADD, GATE, REPEAT = range(8)  # StepKind in csrc/onepass.hpp
+LOAD, SAVE, PAD, MAP, CONV, ADD, GATE, REPEAT, BLEND = range(9)  # StepKind in csrc/onepass.hpp
 MAPS = {"copy": 0, "leaky": 1, "divide": 2, "tanh": 3, "scale": 4}  # Map
 MODES = {"zeros": 0, "reflect": 1, "replicate": 2}  # PadMode
 FLOATS, OPERANDS, OUTSIDE, DRIVE = range(4)  # Place
@@ -51,9 +51,9 @@ class LayerNumbers(NamedTuple):
     rows: int
 
 
-def bits(number: float) -> int:
-    """Give a float32 as a step holds it."""
-    found: int = struct.unpack("<I", struct.pack("<f", number))[0]
+def bits(first: float, second: float = 0.0) -> int:
+    """Give two float32 as a number of a step holds them."""
+    found: int = struct.unpack("<q", struct.pack("<ff", first, second))[0]
     return found
 
 
@@ -80,12 +80,12 @@ class Writer:
         self._operand_bytes = operand_bytes
         self._pairs = operand_bytes == 2
         self._demands = demands(made, self._pairs)
+        self._fusion = Fusion(made, self._demands, self._pairs)
         self._floats: dict[Signal, Buffer] = {}
         self._windows: dict[tuple[Signal, Window], Buffer] = {}
         self._steps: list[tuple[int | Spot, ...]] = []
-        fused = {part.signal for part in map(self._fused, made) if part is not None}
         for signal in made:
-            if signal not in fused:
+            if signal not in self._fusion.hidden:
                 self._make(signal)
 
     def program(self) -> Program:
@@ -97,16 +97,6 @@ class Writer:
             for i, value in enumerate(step):
                 row[i] = value.address if isinstance(value, Spot) else value
         return Program(table, arena_bytes)
-
-    def _fused(self, signal: Signal) -> Part | None:
-        """Find the part of a sum that is a convolution in whose output the sum is made."""
-        for part in signal.inputs if signal.kind == "add" and signal.end > signal.start else ():
-            conv = part.signal
-            alone = len(self._demands[conv].readers) == 1 and not conv.reads and not conv.saves
-            whole = (part.start, part.end) == (conv.start, conv.end)
-            if conv.kind == "conv" and alone and whole and not self._is_exact(conv):
-                return part
-        return None
 
     def _make(self, signal: Signal) -> None:
         """Write the steps that make a signal, and those that keep it."""
@@ -120,7 +110,7 @@ class Writer:
             if rows:
                 self._map(signal, OUTSIDE, 0)
             return
-        heard = self._heard(signal)
+        heard = self._fusion.rectified(signal)
         if heard is not None and len(demand.readers) == 1 and not signal.saves:
             self._fill(signal, -1, heard)
         elif self._wants_floats(signal):
@@ -166,10 +156,6 @@ class Writer:
             self._windows[signal, window] = buffer
         return self._windows[signal, window]
 
-    def _is_exact(self, conv: Signal) -> bool:
-        """Whether a layer reads floats, and can do nothing but write its own."""
-        return heard_rows(conv, self._pairs)[2].exact
-
     def _wants_floats(self, signal: Signal) -> bool:
         """Whether a signal needs a buffer of floats."""
         demand = self._demands[signal]
@@ -177,21 +163,9 @@ class Writer:
             return True  # they write nothing else
         return demand.floats is not None or bool(signal.saves and not demand.windows)
 
-    def _heard(self, signal: Signal) -> Signal | None:
-        """Find the rectified copy of a signal that its convolution can write along with it."""
-        conv = signal if signal.kind == "conv" else getattr(self._fused(signal), "signal", None)
-        by_conv = conv is not None and not heard_rows(conv, self._pairs)[2].exact
-        for reader in self._demands[signal].readers if by_conv else ():
-            demand, part = self._demands[reader], reader.inputs[0]
-            whole = (part.start, part.end) == (signal.start, signal.end) and part.end > part.start
-            alone = not demand.floats and len(demand.windows) == 1
-            if reader.kind == "leaky" and whole and alone and not next(iter(demand.windows)).exact:
-                return reader
-        return None
-
     def _fill(self, signal: Signal, to: Spot | int, heard: Signal | None) -> None:
         """Make the rows of a signal as floats, and of its rectified copy as operands."""
-        fused = self._fused(signal)
+        fused = self._fusion.summed(signal)
         if fused is not None:
             (other,) = (part for part in signal.inputs if part is not fused)
             self._convolve(fused.signal, to, self._spot(other), heard)
@@ -248,6 +222,12 @@ class Writer:
             self._step(REPEAT, self._spot(source), place, to, given, signal.channels, factor)
             return
         count = rows * signal.channels
+        if mean := self._fusion.means.get(signal):
+            spots: list[Spot | int] = [self._spot(part) for part in mean.branches]
+            first, second, third = (*spots, -1)[:3]
+            both = bits(mean.divisor, signal.number)
+            self._step(BLEND, first, second, third, to, count, both)
+            return
         if kind in MAPS and source is not None:
             begin: Spot | int = self._spot(source)
             how, number, origin = MAPS[kind], signal.number, FLOATS
