@@ -65,6 +65,18 @@ def test_bfloat16_without_its_instructions_is_left_out(small, monkeypatch, caplo
     assert "onepass, bfloat16: left out: too old" in caplog.text
 
 
+def test_instruction_sets_are_those_that_are_wanted(small, caplog):
+    pytest.importorskip("wavewn._native")
+    wish = Wish(precisions=("float32",), instruction_sets=("portable", "mmx"))
+
+    [(engine, _)] = generator_lineup.generator_engines(small, wish)
+    every = generator_lineup.chosen_sets(Wish(instruction_sets=("all",)), "float32")
+
+    assert (engine.name, engine.instruction_set) == ("native", "portable")
+    assert "left out: instruction set mmx: it has no kernel of float32" in caplog.text
+    assert every[-1] == "portable"
+
+
 def test_only_presets_with_a_mel_are_measured():
     assert set(generators.MEL_OF) <= set(PRESETS)
     with pytest.raises(ConfigError, match="no model 'hifigan-v9' to measure; choose from hifigan-"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from wavewn.bench.lineup import Wish
 from wavewn.bench.race import CPU, Contender, EngineContender
 from wavewn.engine.choice import ONE_PASS_ENGINES, native_for, why_not_bfloat16
 from wavewn.engine.onepass import PRECISIONS, OnePassEngine
+from wavewn.engine.onepass_native import instruction_sets
 from wavewn.errors import ConfigError, EngineError
 
 logger = logging.getLogger(__name__)
@@ -120,12 +121,21 @@ def generator_engines(subject: GeneratorSubject, wish: Wish) -> list[tuple[OnePa
             for threads in wish.threads:
                 try:
                     native = native_for(subject.model, name, precision, device)
+                    for chosen in chosen_sets(wish, precision) if native else [""]:
+                        engine = OnePassEngine(
+                            subject.model, precision, device, threads, native=chosen
+                        )
+                        found.append((engine, threads))
                 except EngineError as error:
                     logger.warning("%s, %s: left out: %s", name, precision, error)
-                    continue
-                engine = OnePassEngine(subject.model, precision, device, threads, native=native)
-                found.append((engine, threads))
     return found
+
+
+def chosen_sets(wish: Wish, precision: str) -> Sequence[str]:
+    """Resolve "all" to what the processor can run in this precision."""
+    if "all" not in wish.instruction_sets:
+        return wish.instruction_sets
+    return [name for name, why in instruction_sets(precision).items() if not why]
 
 
 def generator_contenders(

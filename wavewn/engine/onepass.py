@@ -35,6 +35,7 @@ from wavewn.engine.call import (
 from wavewn.engine.onepass_graph import SteadySteps
 from wavewn.engine.onepass_memory import Memory
 from wavewn.engine.onepass_model import prepared, wants_innermost
+from wavewn.engine.onepass_native import chosen_set
 from wavewn.engine.onepass_rows import Part, read_progress
 from wavewn.engine.torch_setting import torch_setting
 from wavewn.errors import EngineError, StateError
@@ -88,6 +89,7 @@ class OnePassEngine:
         self.device = torch.zeros(0, device=device).device  # with its number, as tensors have it
         self.n_mels, self.hop_length = model.n_mels, model.hop_length
         self._model = prepared(model, precision, self.device, native, threads)
+        self.instruction_set = chosen_set(precision, native) if native else ""
         self._innermost = not native and wants_innermost(self.device, precision)
         measured = measure(self._count, self.n_mels, self.hop_length)
         if self.gives_audio and measured.channels != 1:

@@ -76,12 +76,21 @@ def kernel_for(model: nn.Module, precision: str, instruction_set: str, threads: 
     """
     if reason := why_not_native(model, precision):
         raise EngineError(f"this model cannot run natively: {reason}")
+    return Kernel(precision, chosen_set(precision, instruction_set), threads)
+
+
+def chosen_set(precision: str, wanted: str) -> str:
+    """Name the set that is wanted; "auto" is the best that can run.
+
+    Raises:
+        EngineError: It cannot run.
+    """
     sets = instruction_sets(precision)
-    if instruction_set == "auto":
-        instruction_set = next(name for name, why in sets.items() if not why)
-    if why := sets.get(instruction_set, f"it has no kernel of {precision}"):
-        raise EngineError(f"instruction set {instruction_set}: {why}")
-    return Kernel(precision, instruction_set, threads)
+    if wanted == "auto":
+        wanted = next((name for name, why in sets.items() if not why), wanted)
+    if why := sets.get(wanted, f"it has no kernel of {precision}"):
+        raise EngineError(f"instruction set {wanted}: {why}")
+    return wanted
 
 
 class NativeGenerator(nn.Module):
