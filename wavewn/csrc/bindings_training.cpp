@@ -66,15 +66,27 @@ void expect(const T& array, std::initializer_list<std::int64_t> shape) {
     if (!same) throw std::invalid_argument("an array is not of the stack's size");
 }
 
-// The matrices of all layers, each packed.
-std::vector<Brain16> packed(const GatedKernels& kernels, const Given<3>& rows) {
-    const auto axis = [&rows](std::size_t i) { return static_cast<std::int64_t>(rows.shape(i)); };
-    const std::int64_t size = axis(1) * axis(2);
-    std::vector<Brain16> to(static_cast<std::size_t>(axis(0) * size));
-    for (std::int64_t i = 0; i < axis(0); ++i)
-        kernels.pack(brain(rows.data()) + i * size, axis(1), axis(2), to.data() + i * size);
-    return to;
-}
+// Room for the matrices of all layers, each packed; an allocation that the GIL still covers.
+class Packed {
+   public:
+    explicit Packed(const Given<3>& rows)
+        : rows_(rows), room_(new Brain16[std::max<std::size_t>(1, rows.size())]) {}
+    void fill(const GatedKernels& kernels) {
+        const auto high = static_cast<std::int64_t>(rows_.shape(1));
+        for (std::size_t i = 0; i < rows_.shape(0); ++i)
+            kernels.pack(brain(rows_.data()) + i * size(), high,
+                         static_cast<std::int64_t>(rows_.shape(2)), room_.get() + i * size());
+    }
+    const Brain16* of(std::int64_t layer) const {
+        return room_.get() + static_cast<std::size_t>(layer) * size();
+    }
+
+   private:
+    std::size_t size() const { return rows_.shape(1) * rows_.shape(2); }
+
+    const Given<3>& rows_;
+    const std::unique_ptr<Brain16[]> room_;
+};
 
 struct Call {
     const GatedSizes* sizes;
@@ -111,10 +123,11 @@ void forward(const Stack& stack, const Given<3>& gates, const Array<const float,
     for (const Bits* whole_lines : {factors.data(), z.data()})
         if (reinterpret_cast<std::uintptr_t>(whole_lines) % 64 != 0)
             throw std::invalid_argument("an array does not begin with a line of the cache");
+    Packed gate(gates), residual(residuals);
+    Workers workers(stack.threads);
     const nb::gil_scoped_release release;
     const FlushDenormals flush;  // as the workers do
-    const std::vector<Brain16> gate = packed(kernel, gates), residual = packed(kernel, residuals);
-    Workers workers(stack.threads);
+    gate.fill(kernel), residual.fill(kernel);
     const std::int64_t rows = s.batch * (s.padding + s.time) * R;
     for (std::int64_t l = 0; l < L; ++l) {
         GatedLayer layer{};
@@ -124,11 +137,11 @@ void forward(const Stack& stack, const Given<3>& gates, const Array<const float,
         layer.x = brain(x.data()) + l * rows;
         layer.factors = brain(factors.data()) + l * s.batch * s.time * 2 * R;
         layer.z = brain(z.data());
-        layer.gate = gate.data() + l * s.gate_sums();
+        layer.gate = gate.of(l);
         layer.gate_bias = gate_bias.data() + l * 2 * R;
         if (!layer.last) {
             layer.next = brain(x.data()) + (l + 1) * rows;
-            layer.residual = residual.data() + l * R * R;
+            layer.residual = residual.of(l);
             layer.residual_bias = residual_bias.data() + l * R;
         }
         Call call{&s, &layer, kernel.forward};
@@ -153,24 +166,24 @@ void backward(const Stack& stack, const Given<3>& gates_back, const Given<3>& re
     expect(dnow, {s.batch, s.frames(), L, 2 * R});
     expect(dbefore, {s.linear ? s.batch : 0, s.frames(), L, 2 * R});
     expect(dsums, {L, s.sums()});
-    const nb::gil_scoped_release release;
-    const FlushDenormals flush;  // as the workers do
-    const std::vector<Brain16> gate = packed(kernel, gates_back),
-                               residual = packed(kernel, residuals_back);
     const std::int64_t da_rows = (s.time + s.padding) * 2 * R;
     const std::unique_ptr<Brain16[]> da(new Brain16[static_cast<std::size_t>(s.batch * da_rows)]);
+    const std::unique_ptr<float[]> sums(new float[static_cast<std::size_t>(jobs * s.sums())]);
+    Packed gate(gates_back), residual(residuals_back);
+    Workers workers(stack.threads);
+    const nb::gil_scoped_release release;
+    const FlushDenormals flush;
+    gate.fill(kernel), residual.fill(kernel);
     for (std::int64_t b = 0; b < s.batch; ++b)  // what lies behind the last row has no gradient
         std::fill_n(da.get() + b * da_rows + s.time * 2 * R, s.padding * 2 * R, Brain16{0});
-    const std::unique_ptr<float[]> sums(new float[static_cast<std::size_t>(jobs * s.sums())]);
-    Workers workers(stack.threads);
     for (std::int64_t l = L - 1; l >= 0; --l) {
         GatedLayer layer{};
         layer.index = l, layer.dilation = stack.dilations[static_cast<std::size_t>(l)];
         layer.last = l + 1 == L;
         layer.x = brain(x.data()) + l * s.batch * (s.padding + s.time) * R;
         layer.factors = brain(factors.data()) + l * s.batch * s.time * 2 * R;
-        layer.gate_back = gate.data() + l * s.gate_sums();
-        if (!layer.last) layer.residual_back = residual.data() + l * R * R;
+        layer.gate_back = gate.of(l);
+        if (!layer.last) layer.residual_back = residual.of(l);
         layer.dz = brain(dz.data());
         layer.da = da.get();
         layer.dx = brain(dx.data());

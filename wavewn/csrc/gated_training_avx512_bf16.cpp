@@ -1,43 +1,23 @@
 // See gated_training.hpp. The only set: others have no products of bfloat16.
 
 #define WAVEWN_SET avx512_bf16
-#include "gated_training.hpp"
-#include "vectors.hpp"
+#include "gated_products.hpp"
 
 namespace wavewn {
 namespace WAVEWN_SET {
 namespace {
 
 constexpr std::int64_t TILE = 64;  // rows that stay in the first cache
-constexpr int GROUP = 8;           // rows whose sums stay in registers, with two vectors each
-
-INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-
-// ---- sixteen bfloat16 ----
-
-INLINE Floats widen(__m256i bits16) {
-    return {{(NativeFloat)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits16), 16)}};
-}
-INLINE Floats widen(const Brain16* from) {
-    return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-}
-INLINE __m256i narrow(const Floats& x) {
-    return (__m256i)_mm512_cvtneps_pbh((__m512)x.part[0]);
-}
-INLINE void write(Brain16* to, const Floats& x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(x));
-}
-// Two vectors side by side.
-INLINE __m512i narrow(const Floats& low, const Floats& high) {
-    return (__m512i)_mm512_cvtne2ps_pbh((__m512)high.part[0], (__m512)low.part[0]);
-}
 
 // 2^x for x <= 40: of degree 3 within 1e-4 of it, of degree 5 within 3e-7, which tanh wants near 0
 // even where it is rounded to bfloat16. Fitted on |rest| <= 1/2 so that 2^0 is 1.
 INLINE Floats scaled_power(const Floats& x, const Floats& rest, const Floats& polynomial) {
-    return {{(NativeFloat)_mm512_scalef_ps((__m512)polynomial.part[0], (__m512)(x - rest).part[0])}};
+    const __m512 whole = (__m512)(x - rest).part[0];
+    return {{(NativeFloat)_mm512_scalef_ps((__m512)polynomial.part[0], whole)}};
 }
-INLINE Floats rest_of(const Floats& x) { return {{(NativeFloat)_mm512_reduce_ps((__m512)x.part[0], 0)}}; }
+INLINE Floats rest_of(const Floats& x) {
+    return {{(NativeFloat)_mm512_reduce_ps((__m512)x.part[0], 0)}};
+}
 INLINE Floats power3(const Floats& x) {
     const Floats bounded = at_most(x, all(40.0f)), rest = rest_of(bounded);
     Floats y = fused(all(5.500893e-2f), rest, all(2.4221098e-1f));
@@ -51,151 +31,6 @@ INLINE Floats power5(const Floats& x) {
     y = fused(y, rest, all(2.4022242e-1f));
     y = fused(y, rest, all(6.9314698e-1f));
     return scaled_power(bounded, rest, fused(y, rest, all(1.0f)));
-}
-
-// ---- products ----
-
-// The left side of a product: rows of numbers in pairs; strides in numbers.
-struct Left {
-    const Brain16* from;
-    std::int64_t row, pair;
-    std::int64_t pairs;       // in a tap
-    std::int64_t taps, tap;   // their number, and how far one lies behind the other
-};
-
-// sum[r][v] += the products of R rows with V vectors of columns, packed.
-template <int R, int V>
-INLINE void multiply(Floats (&sum)[R][V], const Left& left, std::int64_t row, const Brain16* right) {
-    constexpr int BASES = (R + 2) / 3;  // of three rows each: an address has no more registers
-    for (std::int64_t tap = 0; tap < left.taps; ++tap) {
-        const Brain16* base[BASES];
-#pragma GCC unroll 4
-        for (int b = 0; b < BASES; ++b)
-            base[b] = left.from + tap * left.tap + (row + 3 * b) * left.row;
-        for (std::int64_t i = 0; i < left.pairs; ++i) {
-            __m512i weight[V];
-#pragma GCC unroll 2
-            for (int v = 0; v < V; ++v) weight[v] = _mm512_loadu_si512(right + 32 * v);
-            right += 32 * V;
-#pragma GCC unroll 8
-            for (int r = 0; r < R; ++r) {
-                std::int32_t pair;
-                std::memcpy(&pair, base[r / 3] + (r % 3) * left.row, 4);
-                const __m512i x = _mm512_set1_epi32(pair);
-#pragma GCC unroll 2
-                for (int v = 0; v < V; ++v)
-                    sum[r][v].part[0] = (NativeFloat)_mm512_dpbf16_ps(
-                        (__m512)sum[r][v].part[0], (__m512bh)weight[v], (__m512bh)x);
-            }
-#pragma GCC unroll 4
-            for (int b = 0; b < BASES; ++b) base[b] += left.pair;
-        }
-    }
-}
-
-// What the next tile will read, fetched into the second cache a few lines at a time, between the
-// products of this one: the prefetchers of the CPU do not see so far.
-struct Ahead {
-    struct Rows {
-        const Brain16* from;
-        std::int64_t rows, stride, width;  // in numbers
-    };
-    Rows parts[2];
-    int part = 0;
-    std::int64_t at = 0;  // in the first row that is left
-
-    INLINE void fetch() {
-        for (int n = 0; n < 12 && part < 2; ++n) {
-            Rows& now = parts[part];
-            if (now.rows <= 0) {
-                ++part;
-                continue;
-            }
-            __builtin_prefetch(now.from + at, 0, 2);
-            at += 32;
-            if (at < now.width) continue;
-            at = 0;
-            now.from += now.stride;
-            --now.rows;
-        }
-    }
-};
-
-// Each kind of product says in `finish` what becomes of its sums. Not inlined: all of them in one
-// function would spill each other's registers.
-template <class Product, int V, int R = GROUP>
-__attribute__((noinline)) void group(const Product& given, std::int64_t row, std::int64_t rows) {
-    if (rows == R) {
-        const Product product = given;  // which no store can change
-        if (product.ahead != nullptr) product.ahead->fetch();
-        Floats sum[R][V];
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 2
-            for (int v = 0; v < V; ++v) sum[r][v] = all(0.0f);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) product.prepare(row + r);
-        multiply<R, V>(sum, product.left, row, product.right);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) product.template finish<V>(row + r, sum[r]);
-        return;
-    }
-    if constexpr (R > 1) group<Product, V, R - 1>(given, row, rows);
-}
-
-// All rows and columns; `right` is the packed matrix.
-template <class Product>
-void multiply_all(Product product, std::int64_t rows, std::int64_t columns) {
-    const Brain16* const right = product.right;
-    const std::int64_t depth = 2 * product.left.pairs * product.left.taps;
-    for (std::int64_t column = 0; column < columns; column += 32) {
-        product.column = column;
-        product.right = right + column * depth;
-        for (std::int64_t row = 0; row < rows; row += GROUP) {
-            const std::int64_t count = smaller(rows - row, GROUP);
-            if constexpr (!Product::IN_BLOCKS) {
-                if (columns - column <= 16) {
-                    group<Product, 1>(product, row, count);
-                    continue;
-                }
-            }
-            group<Product, 2>(product, row, count);
-        }
-    }
-}
-
-void pack(const Brain16* from, std::int64_t stride, std::int64_t rows, std::int64_t columns,
-          Brain16* to) {
-    alignas(64) Brain16 order[64];
-    for (int i = 0; i < 32; ++i) {
-        order[i] = static_cast<Brain16>(i / 2 + 32 * (i % 2));
-        order[32 + i] = static_cast<Brain16>(order[i] + 16);
-    }
-    const __m512i low = _mm512_load_si512(order), high = _mm512_load_si512(order + 32);
-    for (std::int64_t column = 0; column < columns; column += 32) {
-        const bool wide = columns - column > 16;
-        const __mmask32 lanes = wide ? 0xffffffffu : 0xffffu;
-        for (std::int64_t row = 0; row < rows; row += 2) {
-            const Brain16* const first = from + row * stride + column;
-            const __m512i a = _mm512_maskz_loadu_epi16(lanes, first);
-            const __m512i b = row + 1 < rows ? _mm512_maskz_loadu_epi16(lanes, first + stride)
-                                             : _mm512_setzero_si512();
-            _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, low, b));
-            to += 32;
-            if (!wide) continue;
-            _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, high, b));
-            to += 32;
-        }
-    }
-}
-
-void pack_matrix(const Brain16* from, std::int64_t rows, std::int64_t columns, Brain16* to) {
-    pack(from, columns, rows, columns, to);
-}
-
-// Row-major rows as the left side.
-INLINE Left rows_of(const Brain16* from, std::int64_t columns) {
-    return {from, columns, 2, columns / 2, 1, 0};
 }
 
 // ---- forwards ----
@@ -304,16 +139,17 @@ void forward(const GatedSizes& s, const GatedLayer& layer, std::int64_t job) {
                            layer.dilation * R};
         Brain16* const factors = layer.factors + row * 2 * R;
         if (s.linear)
-            multiply_all(Gates<true>{left, layer.gate, nullptr, 0, R, &offsets, factors, z},
-                      rows, 2 * R);
+            multiply_all(Gates<true>{left, layer.gate, nullptr, 0, R, &offsets, factors, z}, rows,
+                         2 * R);
         else
-            multiply_all(Gates<false>{left, layer.gate, nullptr, 0, R, &offsets, factors, z},
-                      rows, 2 * R);
+            multiply_all(Gates<false>{left, layer.gate, nullptr, 0, R, &offsets, factors, z}, rows,
+                         2 * R);
         for (std::int64_t i = 0; i < rows; ++i) {
             Brain16* const to = layer.z + ((row + i) * s.layers + layer.index) * R;
+            const Brain16* const from = z + i * R;
             for (std::int64_t c = 0; c < R; c += 16)
                 _mm256_stream_si256(reinterpret_cast<__m256i*>(to + c),
-                                    _mm256_load_si256(reinterpret_cast<const __m256i*>(z + i * R + c)));
+                                    _mm256_load_si256(reinterpret_cast<const __m256i*>(from + c)));
         }
         if (layer.last) continue;
         multiply_all(Added{rows_of(z, R), layer.residual, nullptr, 0, R, layer.residual_bias, x,
@@ -335,10 +171,9 @@ struct Plain {
     bool adds;
 
     INLINE void prepare(std::int64_t row) const {
-        if (adds) {
-            __builtin_prefetch(to + row * stride + column, 1);
-            __builtin_prefetch(to + row * stride + column + 16, 1);
-        }
+        if (!adds) return;
+        __builtin_prefetch(to + row * stride + column, 1);
+        __builtin_prefetch(to + row * stride + column + 16, 1);
     }
     template <int V>
     INLINE void finish(std::int64_t row, const Floats (&sum)[V]) const {
@@ -352,12 +187,14 @@ struct Plain {
 
 // to [left columns, right columns] += the sum over pairs of rows, both sides packed.
 void add_outer(const Brain16* left, std::int64_t left_columns, const Brain16* right,
-               std::int64_t right_columns, std::int64_t rows, float* to, std::int64_t stride, Ahead& ahead) {
+               std::int64_t right_columns, std::int64_t rows, float* to, std::int64_t stride,
+               Ahead& ahead) {
     const std::int64_t pairs = (rows + 1) / 2;
     for (std::int64_t column = 0; column < left_columns; column += 32) {
         const std::int64_t width = smaller(left_columns - column, 32);
         const Left part = {left + column * 2 * pairs, 2, 2 * width, pairs, 1, 0};
-        multiply_all(Plain{part, right, &ahead, 0, stride, to + column * stride, true}, width, right_columns);
+        multiply_all(Plain{part, right, &ahead, 0, stride, to + column * stride, true}, width,
+                     right_columns);
     }
 }
 
@@ -430,7 +267,8 @@ void backward_gates(const GatedSizes& s, const GatedLayer& layer, std::int64_t j
                         {layer.dz + ((row + rows) * s.layers + layer.index) * R, after,
                          s.layers * R, R}}};
         if (!layer.last)
-            multiply_all(Plain{rows_of(dx, R), layer.residual_back, &ahead, 0, R, through, false}, rows, R);
+            multiply_all(
+                Plain{rows_of(dx, R), layer.residual_back, &ahead, 0, R, through, false}, rows, R);
         const auto open = s.linear ? open_backwards<true> : open_backwards<false>;
         open(s, layer, batch, begin, rows, layer.last ? nullptr : through, z);
         if (layer.last) continue;
@@ -456,8 +294,8 @@ void backward_inputs(const GatedSizes& s, const GatedLayer& layer, std::int64_t 
         const std::int64_t after = smaller(end - begin - rows, TILE);
         Ahead ahead = {{{da + rows * 2 * R, after, 2 * R, 2 * R}, {x + rows * R, after, R, R}}};
         const Left later = {da + context * 2 * R, 2 * R, 2, R, s.taps, -layer.dilation * 2 * R};
-        multiply_all(Added{later, layer.gate_back, &ahead, 0, R, nullptr, layer.last ? nullptr : dx, dx},
-                     rows, R);
+        const Brain16* const added = layer.last ? nullptr : dx;
+        multiply_all(Added{later, layer.gate_back, &ahead, 0, R, nullptr, added, dx}, rows, R);
         pack(da, 2 * R, rows, 2 * R, left);
         for (std::int64_t tap = 0; tap < s.taps; ++tap) {
             pack(x + (tap * layer.dilation - context) * R, R, rows, R, right);
