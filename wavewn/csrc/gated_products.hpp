@@ -88,7 +88,7 @@ struct Ahead {
     std::int64_t at = 0;  // in the first row that is left
 
     INLINE void fetch() {
-        for (int n = 0; n < 12 && part < 2; ++n) {
+        for (int n = 0; n < 16 && part < 2; ++n) {
             Rows& now = parts[part];
             if (now.rows <= 0) {
                 ++part;

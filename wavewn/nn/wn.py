@@ -10,6 +10,9 @@ For layer l with dilation d, row by row:
 The residual output of the last layer would be used by nobody, so it has none. A speaker enters
 with the condition: a vector added at frame rate reaches every layer through its projection.
 
+In training under bfloat16 autocast, on a CPU that multiplies it, all layers are one native function
+(nn/gated_training.py); everywhere else they are torch's operations, below.
+
 Source: van den Oord et al. 2016, arXiv:1609.03499, sections 2.3 to 2.5.
 """
 
