@@ -14,14 +14,14 @@ and so are the gradient that reaches all z and that of all W. Channels are padde
 multiple of 16; zeros stay zeros and their gradients are cut off. Gradients have the same bits on
 any number of threads as long as torch's own products do.
 
-2026-11-22, one thread of a Zen 4: a step of shape M (tests/bench/test_training_step.py) takes 0.47 s
-instead of 0.70 with torch's operations; gradients are as near to float32's as theirs.
+2026-11-22, one thread of a Zen 4: a step of shape M (tests/bench/test_training_step.py) takes
+0.47 s instead of 0.70 with torch's operations; gradients are as near to float32's as theirs.
 """
 
 import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -103,6 +103,74 @@ def from_blocks(x: Tensor, residual_channels: int) -> Tensor:
     return halves[..., :residual_channels].flatten(-2)
 
 
+class Weights(NamedTuple):
+    """Those of all layers as the kernel and the product of the skips take them, padded.
+
+    Attributes:
+        gate: [layers, taps, inputs, 2 * channels], gates in blocks.
+        gate_bias: [layers, 2 * channels], float32.
+        residual: [layers - 1, outputs, inputs].
+        residual_bias: [layers - 1, channels], float32.
+        skip: [S, layers, inputs].
+        skip_bias: [S], of all layers together.
+    """
+
+    gate: Tensor
+    gate_bias: Tensor
+    residual: Tensor
+    residual_bias: Tensor
+    skip: Tensor
+    skip_bias: Tensor
+
+
+def gather(weights: tuple[Tensor, ...], width: int, channels: int) -> Weights:
+    """Put together what `GatedStack.forward` is given; `channels` are `width` padded."""
+    layers = len(weights) // 4
+    gates, gate_biases, outs, out_biases = (
+        weights[i * layers : (i + 1) * layers] for i in range(4)
+    )
+    skips = outs[-1].shape[0]
+    gate = in_blocks(torch.stack(gates).bfloat16().permute(0, 3, 2, 1), channels)
+    residual, residual_bias = gate.new_zeros(0, channels, channels), gate.new_zeros(0, channels)
+    if layers > 1:
+        residual = torch.stack([out[:width] for out in outs[:-1]]).bfloat16()
+        residual_bias = torch.stack([bias[:width] for bias in out_biases[:-1]])
+    return Weights(
+        padded(gate, channels, -2),
+        in_blocks(torch.stack(gate_biases).float(), channels),
+        padded(residual, channels, -1, -2),
+        padded(residual_bias.float(), channels, -1),
+        padded(torch.stack([out[-skips:] for out in outs], dim=1).bfloat16(), channels, -1),
+        torch.stack([bias[-skips:] for bias in out_biases]).float().sum(0).bfloat16(),
+    )
+
+
+def scatter(
+    sums: Tensor, dskips: Tensor, dgate_bias: Tensor, dskip_bias: Tensor, width: int, taps: int
+) -> list[Tensor]:
+    """Take the gradients of all layers apart, in the order of `GatedStack.forward`.
+
+    Args:
+        sums: [layers, gates, residual and its bias], as the kernel leaves them.
+        dskips: [S, layers, channels].
+        dgate_bias: [layers, 2 * R].
+        dskip_bias: [S], the same for all layers.
+        width: R.
+        taps: Of a gate.
+    """
+    layers, channels = dskips.shape[1:]
+    sizes = (2 * taps * channels**2, channels**2, channels)
+    dgate, dresidual, dresidual_bias = sums.split(sizes, dim=1)
+    # [layers, gates, taps, inputs] to torch's [layers, gates, inputs, taps]
+    dgate = dgate.view(layers, 2 * channels, taps, channels).permute(0, 2, 3, 1)
+    dgate = from_blocks(dgate, width).permute(0, 3, 2, 1)[:, :, :width]
+    dresidual = dresidual.view(layers, channels, channels)[:-1, :width, :width]
+    dskips = dskips.transpose(0, 1)[..., :width]
+    douts = [torch.cat([r, s]) for r, s in zip(dresidual, dskips[:-1], strict=True)]
+    dout_biases = [torch.cat([r[:width], dskip_bias]) for r in dresidual_bias[:-1]]
+    return [*dgate, *dgate_bias, *douts, dskips[-1], *dout_biases, dskip_bias]
+
+
 class GatedStack(torch.autograd.Function):
     """x, condition and the weights of all layers to the summed skips.
 
@@ -118,11 +186,7 @@ class GatedStack(torch.autograd.Function):
         from wavewn import _native
 
         layers = len(shape.dilations)
-        gates, gate_biases, outs, out_biases = (
-            weights[i * layers : (i + 1) * layers] for i in range(4)
-        )
         batch, time, width = x.shape
-        skips = outs[-1].shape[0]
         channels = -(-width // BLOCK) * BLOCK
         stack = _native.GatedStack(
             batch,
@@ -134,35 +198,26 @@ class GatedStack(torch.autograd.Function):
             list(shape.dilations),
             torch.get_num_threads(),
         )
-        # [layers, taps, inputs, gates]
-        gate = in_blocks(torch.stack(gates).bfloat16().permute(0, 3, 2, 1), channels)
-        gate = padded(gate, channels, -2)
-        inner = [out[:width] for out in outs[:-1]]
-        residual = torch.stack(inner).bfloat16() if inner else gate.new_zeros(0, channels, channels)
-        residual = padded(residual, channels, -1, -2)  # [layers - 1, outputs, inputs]
-        inner_biases = [bias[:width] for bias in out_biases[:-1]]
-        residual_bias = torch.stack(inner_biases) if inner else x.new_zeros(0, channels)
-        skip = padded(torch.stack([out[-skips:] for out in outs], dim=1).bfloat16(), channels, -1)
-        rows = x.new_empty(layers, batch, stack.padding + time, channels, dtype=torch.bfloat16)
+        own = gather(weights, width, channels)
+        rows = own.gate.new_empty(layers, batch, stack.padding + time, channels)
         rows[:, :, : stack.padding] = 0
         rows[0, :, stack.padding :] = padded(x, channels, -1)
         factors = rows.new_empty(layers, batch, time, 2 * channels)
         z = rows.new_empty(batch, time, layers, channels)
         stack.forward(
-            bits(gate.flatten(1, 2)),
-            in_blocks(torch.stack(gate_biases).float(), channels),
-            bits(residual.transpose(1, 2)),
-            padded(residual_bias.float(), channels, -1),
+            bits(own.gate.flatten(1, 2)),
+            own.gate_bias,
+            bits(own.residual.transpose(1, 2)),
+            own.residual_bias,
             bits(in_blocks(condition.bfloat16().unflatten(-1, (layers, -1)), channels)),
             bits(rows),
             bits(factors),
             bits(z),
         )
-        ctx.save_for_backward(gate, residual, skip, rows, factors, z)
+        ctx.save_for_backward(own.gate, own.residual, own.skip, rows, factors, z)
         ctx.stack, ctx.shape, ctx.width = stack, shape, width
         ctx.dtypes = [tensor.dtype for tensor in (x, condition, *weights)]
-        skip_bias = torch.stack([bias[-skips:] for bias in out_biases]).float().sum(0)
-        return F.linear(z.flatten(2), skip.flatten(1), skip_bias.bfloat16())
+        return F.linear(z.flatten(2), own.skip.flatten(1), own.skip_bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
@@ -170,16 +225,14 @@ class GatedStack(torch.autograd.Function):
         """Give the gradients of `forward`'s arguments."""
         gate, residual, skip, rows, factors, z = ctx.saved_tensors
         batch, time, layers, channels = z.shape
-        width, linear = ctx.width, ctx.shape.linear
-        taps = ctx.shape.taps
+        shape, width = ctx.shape, ctx.width
         dskip = dskip.bfloat16().flatten(0, 1)
         dz = torch.mm(dskip, skip.flatten(1)).view_as(z)
         dx = z.new_empty(batch, time, channels)
-        frames = time // ctx.shape.hop_length
+        frames = time // shape.hop_length
         dnow = z.new_zeros(batch, frames, layers, 2 * channels, dtype=torch.float32)
-        dbefore = torch.zeros_like(dnow) if linear else dnow[:0]
-        sizes = (2 * taps * channels**2, channels**2, channels)
-        sums = dnow.new_empty(layers, sum(sizes))
+        dbefore = torch.zeros_like(dnow) if shape.linear else dnow[:0]
+        sums = dnow.new_empty(layers, channels * (2 * shape.taps * channels + channels + 1))
         ctx.stack.backward(
             bits(gate.transpose(2, 3).flatten(1, 2)),
             bits(residual),
@@ -191,31 +244,16 @@ class GatedStack(torch.autograd.Function):
             dbefore,
             sums,
         )
-        dgate, dresidual, dresidual_bias = sums.split(sizes, dim=1)
-        # [layers, gates, taps, inputs] to torch's [layers, gates, inputs, taps]
-        dgate = dgate.view(layers, 2 * channels, taps, channels).permute(0, 2, 3, 1)
-        dgate = from_blocks(dgate, width).permute(0, 3, 2, 1)[:, :, :width]
-        dresidual = dresidual.view(layers, channels, channels)[:-1, :width, :width]
-        dskips = torch.mm(dskip.t(), z.flatten(0, 1).flatten(1)).unflatten(1, (layers, channels))
-        dskips = dskips.transpose(0, 1)[..., :width]
-        dskip_bias = dskip.sum(0, dtype=torch.float32)
         dcondition = dnow
-        if linear:
+        if shape.linear:
             dcondition = F.pad(dnow, (0, 0, 0, 0, 1, 0))
             dcondition[:, :-1] += dbefore
-        dgate_bias = from_blocks(dcondition.sum((0, 1)), width)
-        douts = [
-            torch.cat([inner, outer]) for inner, outer in zip(dresidual, dskips[:-1], strict=True)
-        ]
-        dout_biases = [torch.cat([inner[:width], dskip_bias]) for inner in dresidual_bias[:-1]]
+        dcondition = from_blocks(dcondition, width)
+        dskips = torch.mm(dskip.t(), z.flatten(0, 1).flatten(1)).unflatten(1, (layers, channels))
+        dskip_bias = dskip.sum(0, dtype=torch.float32)
         gradients = [
             dx[..., :width],
-            from_blocks(dcondition, width).flatten(2),
-            *dgate,
-            *dgate_bias,
-            *douts,
-            dskips[-1],
-            *dout_biases,
-            dskip_bias,
+            dcondition.flatten(2),
+            *scatter(sums, dskips, dcondition.sum((0, 1)), dskip_bias, width, shape.taps),
         ]
         return None, *(g.to(dtype) for g, dtype in zip(gradients, ctx.dtypes, strict=True))
