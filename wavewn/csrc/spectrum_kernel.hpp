@@ -144,18 +144,50 @@ inline void put_together(const Transform& t, float* z) {
 
 // ---- between rows and lanes ----
 
+#if defined(__AVX2__)
+// Eight rows of eight numbers become eight columns.
+INLINE void exchange(__m256 (&x)[8]) {
+    __m256 y[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+            x[i + 2 * k] = _mm256_shuffle_ps(y[i + k], y[i + k + 2], 0x44);
+            x[i + 2 * k + 1] = _mm256_shuffle_ps(y[i + k], y[i + k + 2], 0xee);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        y[i] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x20);
+        y[i + 4] = _mm256_permute2f128_ps(x[i], x[i + 4], 0x31);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) x[i] = y[i];
+}
+#endif
+
 // to[j] = number j of each frame's row, for `count` <= 16 of j; rows lie `stride` apart. The lanes
 // behind the last frame hear it again.
 INLINE void gather(float* to, const float* from, std::int64_t stride, std::int64_t frames, int count) {
-    for (int lane = 0; lane < LANES; ++lane) {
-        const float* const row = from + stride * (lane < frames ? lane : frames - 1);
-        if (count == 16) {
-#pragma GCC unroll 16
-            for (int j = 0; j < 16; ++j) to[LANES * j + lane] = row[j];
-        } else {
-            for (int j = 0; j < count; ++j) to[LANES * j + lane] = row[j];
+    const auto row = [&](int lane) { return from + stride * (lane < frames ? lane : frames - 1); };
+#if defined(__AVX2__)
+    for (int lane = 0; count == 16 && lane < LANES; lane += 8)
+        for (int j = 0; j < 16; j += 8) {
+            __m256 block[8];
+#pragma GCC unroll 8
+            for (int n = 0; n < 8; ++n) block[n] = _mm256_loadu_ps(row(lane + n) + j);
+            exchange(block);
+#pragma GCC unroll 8
+            for (int n = 0; n < 8; ++n) _mm256_storeu_ps(to + LANES * (j + n) + lane, block[n]);
         }
-    }
+    if (count == 16) return;
+#endif
+    for (int lane = 0; lane < LANES; ++lane)
+        for (int j = 0; j < count; ++j) to[LANES * j + lane] = row(lane)[j];
 }
 
 // The same for all numbers of a row, times a window.
@@ -186,6 +218,29 @@ INLINE Floats gathered(const Reach& reach, const float* from) {
     return sum;
 }
 
+// The opposite: adds `count` <= 16 numbers of each frame to its row.
+INLINE void scatter_add(float* to, const float* from, std::int64_t stride, std::int64_t frames,
+                        int count) {
+#if defined(__AVX2__)
+    for (int j = 8; count == 16 && j >= 0; j -= 8)  // rows overlap: the oldest is added first
+        for (int lane = 0; lane < LANES; lane += 8) {
+            __m256 block[8];
+#pragma GCC unroll 8
+            for (int n = 0; n < 8; ++n) block[n] = _mm256_loadu_ps(from + LANES * (j + n) + lane);
+            exchange(block);
+#pragma GCC unroll 8
+            for (int n = 0; n < 8; ++n) {
+                float* const row = to + stride * (lane + n) + j;
+                if (lane + n < frames)
+                    _mm256_storeu_ps(row, _mm256_add_ps(_mm256_loadu_ps(row), block[n]));
+            }
+        }
+    if (count == 16) return;
+#endif
+    for (int lane = 0; lane < frames; ++lane)
+        for (int j = 0; j < count; ++j) to[stride * lane + j] += from[LANES * j + lane];
+}
+
 // Adds what `back` left in z, times a window, to a sum in which a frame begins every `hop` samples.
 // From the end of the windows to their beginning, so that older frames are added before newer.
 inline void add_frames(float* total, const float* z, const float* window, std::int64_t length,
@@ -195,15 +250,7 @@ inline void add_frames(float* total, const float* z, const float* window, std::i
         const auto count = static_cast<int>(length - j < 16 ? length - j : 16);
         for (int n = 0; n < count; ++n)  // real and imaginary parts are exchanged
             store(tile + LANES * n, load(z + LANES * ((j + n) ^ 1)) * all(window[j + n]));
-        for (int lane = 0; lane < frames; ++lane) {
-            float* const to = total + hop * lane + j;
-            if (count == 16) {
-#pragma GCC unroll 16
-                for (int n = 0; n < 16; ++n) to[n] += tile[LANES * n + lane];
-            } else {
-                for (int n = 0; n < count; ++n) to[n] += tile[LANES * n + lane];
-            }
-        }
+        scatter_add(total + j, tile, hop, frames, count);
     }
 }
 
