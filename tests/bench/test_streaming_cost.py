@@ -3,6 +3,12 @@
 Both take turns, and the least processor time of each counts, so that other work on the machine
 disturbs little. What a small model paid at small chunks were the calls: about 70 convolutions, each
 of which cost tens of microseconds in torch before it computed anything. Natively there are none.
+
+2026-11-22, one quiet core of a Zen 4, bfloat16, at 8 and 32 frames: HiFi-GAN V2 1.11 and 1.07, V3
+1.10 and 1.06, spectral 1.67 and 1.10 (in float32 1.49 and 1.08) of 0.028 ms a frame. A push of 8
+frames of spectral takes 0.39 ms with four levellings, 0.23 of them in the kernel, most of which is
+near what the units can do; the rest is some forty operations of torch and Python, each a few
+microseconds after 2.5 MB of weights went through the caches.
 """
 
 import time

@@ -19,12 +19,15 @@
 // A precise convolution (nn/padded.py) reads floats and sums in doubles, in every precision; so does
 // one of an odd number of inputs in bfloat16, which takes them in pairs.
 //
-//     onepass_kernel.hpp  the steps, compiled once for each instruction set (onepass_SET.cpp)
-//     onepass_tiles.hpp   convolutions where the set has AMX
-//     onepass.cpp         packs weights, and checks a list of steps before it ever runs
+//     onepass_kernel.hpp   the steps, compiled once for each instruction set (onepass_SET.cpp)
+//     onepass_tiles.hpp    convolutions where the set has AMX
+//     onepass_precise.hpp  precise convolutions and smoothings
+//     onepass.cpp          packs weights, and checks a list of steps before it ever runs
+//     spectral_chunk.hpp   the spectral model: its convolutions, its spectra, one call
 //
 // 2026-11-22, one thread of a Zen 4: the products alone run at 115e9 multiplications a second in
-// bfloat16 and at 57e9 in float32, nearly all that its units can do, from 32 channels on.
+// bfloat16 and at 57e9 in float32, nearly all that its units can do, from 32 channels on; precise
+// ones at 23e9.
 //
 // No `#include` of the standard library's C++ headers: see network.hpp. Twin: nn/padded.py.
 
