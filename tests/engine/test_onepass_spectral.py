@@ -84,3 +84,14 @@ def test_arrays_of_another_size_are_refused():
         ]
         with pytest.raises(ValueError, match="do not go together"):
             plan.run.run(*(torch.zeros(size).numpy() for size in wrong))
+
+
+def test_what_comes_out_may_be_changed_in_place():
+    engine = OnePassEngine(spectral(1), native="auto")
+    state = StreamState.zeros(engine.layout, 1)
+
+    audio = engine.generate(state, torch.full((1, BANDS, FRAMES), -4.0))
+
+    assert not audio.is_inference()  # torch lets nobody write to what was made under it
+    audio.mul_(0.5)
+    assert not any(x.is_inference() for x in (state.buffer, state.clock))

@@ -29,7 +29,7 @@ SpectralChunk::SpectralChunk(Parts parts, std::int64_t state)
 }
 
 std::int64_t SpectralChunk::out_rows() const {
-    return (parts_.levellings.empty()) ? parts_.filters.out_rows : parts_.levellings.back().out_rows;
+    return parts_.levellings.empty() ? parts_.filters.out_rows : parts_.levellings.back().out_rows;
 }
 
 SpectralChunk::Rooms SpectralChunk::lay_out(char* arena) const {

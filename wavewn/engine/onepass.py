@@ -174,10 +174,7 @@ class OnePassEngine:
                 who = speaker if rows is None or speaker is None else speaker[rows]
                 for sound in self._run(part, own, who, count, last, temperature, names, tell):
                     begun, place = place, place + sound.shape[1]
-                    if out is None and sound.shape == audio.shape:
-                        audio = sound
-                    else:
-                        audio[slice(None) if rows is None else rows, begun:place] = sound
+                    audio[slice(None) if rows is None else rows, begun:place] = sound
                 clock = self._given(count) + due[count]
                 part.tell(state.layout, (count + frames) * hop - clock, last)
                 parts.append((part, rows, clock))
