@@ -55,8 +55,9 @@ def test_a_resumed_training_is_the_uninterrupted_one(run, recipe_file, tmp_path,
     assert_same_state(read(last(tmp_path / "parts")), read(last(tmp_path / "whole")))
 
 
-def test_accumulated_batches_resume_too(run, recipe_file, tmp_path):
+def test_accumulated_batches_in_bfloat16_resume_too(run, recipe_file, tmp_path):
     more = ("--trainer.accumulate_grad_batches", "2", "--trainer.val_check_interval", "8")
+    more += ("--trainer.precision", "bf16-mixed")
     _, whole = run(recipe_file, tmp_path / "whole", *more)
     run(recipe_file, tmp_path / "parts", *more, "--trainer.max_steps", "5")
     _, rest = run(recipe_file, tmp_path / "parts", *more, resume="auto")

@@ -78,6 +78,22 @@ class GatedShape:
     dilations: tuple[int, ...]
 
 
+def native_stack(shape: GatedShape, batch: int, time: int, channels: int) -> Any:
+    """Make what runs the kernel; it lives no longer than a call."""
+    from wavewn import _native
+
+    return _native.GatedStack(
+        batch,
+        time,
+        channels,
+        shape.taps,
+        shape.hop_length,
+        shape.linear,
+        list(shape.dilations),
+        torch.get_num_threads(),
+    )
+
+
 def bits(x: Tensor) -> Tensor:
     """View contiguous bfloat16 numbers as what the extension takes."""
     return x.detach().contiguous().view(torch.int16)
@@ -183,21 +199,9 @@ class GatedStack(torch.autograd.Function):
         ctx: Any, shape: GatedShape, x: Tensor, condition: Tensor, *weights: Tensor
     ) -> Tensor:
         """Give [batch, time, S] in bfloat16."""
-        from wavewn import _native
-
-        layers = len(shape.dilations)
         batch, time, width = x.shape
-        channels = -(-width // BLOCK) * BLOCK
-        stack = _native.GatedStack(
-            batch,
-            time,
-            channels,
-            shape.taps,
-            shape.hop_length,
-            shape.linear,
-            list(shape.dilations),
-            torch.get_num_threads(),
-        )
+        layers, channels = len(shape.dilations), -(-width // BLOCK) * BLOCK
+        stack = native_stack(shape, batch, time, channels)
         own = gather(weights, width, channels)
         rows = own.gate.new_empty(layers, batch, stack.padding + time, channels)
         rows[:, :, : stack.padding] = 0
@@ -215,7 +219,7 @@ class GatedStack(torch.autograd.Function):
             bits(z),
         )
         ctx.save_for_backward(own.gate, own.residual, own.skip, rows, factors, z)
-        ctx.stack, ctx.shape, ctx.width = stack, shape, width
+        ctx.shape, ctx.width = shape, width
         ctx.dtypes = [tensor.dtype for tensor in (x, condition, *weights)]
         return F.linear(z.flatten(2), own.skip.flatten(1), own.skip_bias)
 
@@ -233,7 +237,7 @@ class GatedStack(torch.autograd.Function):
         dnow = z.new_zeros(batch, frames, layers, 2 * channels, dtype=torch.float32)
         dbefore = torch.zeros_like(dnow) if shape.linear else dnow[:0]
         sums = dnow.new_empty(layers, channels * (2 * shape.taps * channels + channels + 1))
-        ctx.stack.backward(
+        native_stack(shape, batch, time, channels).backward(
             bits(gate.transpose(2, 3).flatten(1, 2)),
             bits(residual),
             bits(rows),
