@@ -130,7 +130,7 @@ class ChunkProgram {
         if (steps.shape(1) != STEP_NUMBERS)
             throw std::invalid_argument("a step has another number of numbers");
         std::vector<Step> list(steps.shape(0));
-        std::memcpy(list.data(), steps.data(), sizeof(Step) * list.size());
+        if (!list.empty()) std::memcpy(list.data(), steps.data(), sizeof(Step) * list.size());
         return list;
     }
 
