@@ -57,70 +57,91 @@ enum class Part { all, first, rest };
 
 struct Nothing {};  // is done with sums that are kept
 
-// init[n] + x[n] @ block, for a block of V vectors from `first` on.
+// init[n] + x[n] @ block, for V vectors of a block of `width`, `begin` of them before.
 //
-// x:    [N] operands of p.inputs
-// init: [N] rows of the whole product
-// kept: [N] rows of the whole product's sums
-// cut:  groups of inputs that are the first part
+// x:      [N] operands of p.inputs
+// init:   [N] rows of the whole product
+// kept:   [N] rows of the whole product's sums
+// cut:    groups of inputs that are the first part
+// result: V vectors of [N][ROOM], `at` of them before
+template <class P, int V, int N, Part PART, int ROOM>
+INLINE void multiply_slice(const Product& p, int first, int width, int begin,
+                           const typename P::Input* const* x, const float* const* init,
+                           float* const* kept, int cut, Floats (&result)[N][ROOM], int at) {
+    const int from = PART == Part::rest ? cut : 0;
+    const int groups = PART == Part::first ? cut : p.inputs / P::GROUP;
+    const int step = width * 16 * P::GROUP;
+    const auto* w = static_cast<const typename P::Weight*>(p.weights) +
+                    std::int64_t(first) * 16 * p.inputs + from * step + begin * 16 * P::GROUP;
+    typename P::Sums sums[N][V];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+            const int vector = first + begin + v;
+            if constexpr (PART == Part::rest)
+                sums[n][v] = P::kept(kept[n] + P::KEPT * vector);
+            else
+                sums[n][v] = P::start(p, vector, init[n] + 16 * vector);
+        }
+    for (int k = from; k < groups; ++k) {
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+            const auto weight = P::read(w + v * 16 * P::GROUP);
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n)
+                P::meet(sums[n][v], weight, P::spread(p, x[n] + k * P::GROUP));
+        }
+        w += step;
+        if constexpr (P::CHUNK > 0)
+            if ((k + 1) % P::CHUNK == 0)
+                for (auto& row : sums)
+                    for (auto& sum : row) P::flush(sum);
+    }
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+            const int vector = first + begin + v;
+            if constexpr (PART == Part::first)
+                P::keep(sums[n][v], kept[n] + P::KEPT * vector);
+            else
+                result[n][at + v] = P::finish(p, vector, sums[n][v], init[n] + 16 * vector);
+        }
+}
+
+// The block's last LEFT vectors, V of them at a time: `use` gets each V together. Where not as many
+// sums fit into registers (MOST), vectors are made one by one.
+template <class P, int V, int MOST, int N, Part PART, int LEFT, class Use>
+INLINE void multiply_slices(const Product& p, int first, int width,
+                            const typename P::Input* const* x, const float* const* init,
+                            float* const* kept, int cut, const Use& use) {
+    constexpr int NOW = V < LEFT ? V : LEFT, STEP = MOST < NOW ? 1 : NOW;
+    const int begin = width - LEFT;
+    Floats result[N][NOW];
+#pragma GCC unroll 2
+    for (int v = 0; v < NOW; v += STEP)
+        multiply_slice<P, STEP, N, PART>(p, first, width, begin + v, x, init, kept, cut, result, v);
+    if constexpr (PART != Part::first)
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) use(n, first + begin, result[n]);
+    if constexpr (NOW < LEFT)
+        multiply_slices<P, V, MOST, N, PART, LEFT - NOW>(p, first, width, x, init, kept, cut, use);
+}
+
+// init[n] + x[n] @ block, for a block of V vectors from `first` on. It is cut into slices of about
+// the same width, whose sums stay in registers until `use` has them; the halves of a gate stay
+// together.
 template <class P, int V, int N, Part PART, class Use>
 __attribute__((noinline)) void multiply_block(const Product& p, int first,
                                               const typename P::Input* const* x,
                                               const float* const* init, float* const* kept,
                                               int cut, const Use use) {
-    constexpr int MOST = MOST_SUMS / P::REGISTERS / N;
-    constexpr int SLICE = MOST < 1 ? 1 : MOST < V ? MOST : V;
-    const int from = PART == Part::rest ? cut : 0;
-    const int groups = PART == Part::first ? cut : p.inputs / P::GROUP;
-    const auto* weights = static_cast<const typename P::Weight*>(p.weights) +
-                          std::int64_t(first) * 16 * p.inputs + from * V * 16 * P::GROUP;
-    Floats result[N][V];
-#pragma GCC unroll 8
-    for (int begin = 0; begin < V; begin += SLICE) {
-        const auto* w = weights + begin * 16 * P::GROUP;
-        typename P::Sums sums[N][SLICE];
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n)
-#pragma GCC unroll 8
-            for (int v = 0; v < SLICE; ++v)
-                if (begin + v < V) {
-                    const int vector = first + begin + v;
-                    if constexpr (PART == Part::rest)
-                        sums[n][v] = P::kept(kept[n] + P::KEPT * vector);
-                    else
-                        sums[n][v] = P::start(p, vector, init[n] + 16 * vector);
-                }
-        for (int k = from; k < groups; ++k) {
-#pragma GCC unroll 8
-            for (int v = 0; v < SLICE; ++v)
-                if (begin + v < V) {
-                    const auto weight = P::read(w + v * 16 * P::GROUP);
-#pragma GCC unroll 4
-                    for (int n = 0; n < N; ++n)
-                        P::meet(sums[n][v], weight, P::spread(p, x[n] + k * P::GROUP));
-                }
-            w += V * 16 * P::GROUP;
-            if constexpr (P::CHUNK > 0)
-                if ((k + 1) % P::CHUNK == 0)
-                    for (auto& row : sums)
-                        for (auto& sum : row) P::flush(sum);
-        }
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n)
-#pragma GCC unroll 8
-            for (int v = 0; v < SLICE; ++v)
-                if (begin + v < V) {
-                    const int vector = first + begin + v;
-                    if constexpr (PART == Part::first)
-                        P::keep(sums[n][v], kept[n] + P::KEPT * vector);
-                    else
-                        result[n][begin + v] =
-                            P::finish(p, vector, sums[n][v], init[n] + 16 * vector);
-                }
-    }
-    if constexpr (PART != Part::first)
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) use(n, first, result[n]);
+    constexpr int ROOM = MOST_SUMS / P::REGISTERS / N, MOST = ROOM < 1 ? 1 : ROOM;
+    constexpr int SLICES = (V + MOST - 1) / MOST;
+    constexpr int EVEN = ((V + SLICES - 1) / SLICES + 1) / 2 * 2;
+    constexpr int SLICE = SLICES == 1 ? V : EVEN > MOST && EVEN > 2 ? EVEN - 2 : EVEN;
+    multiply_slices<P, SLICE, MOST, N, PART, V>(p, first, V, x, init, kept, cut, use);
 }
 
 template <class P, int N, Part PART = Part::all, class Use>
