@@ -41,10 +41,11 @@ inline int choose(const float* logits, int count, float uniform, float temperatu
         while (i + 1 < count && logits[i] != best) ++i;
         return i;
     }
+    const Floats sharpness = all(LOG2_E / temperature);
     float total = 0;
     for (int v = 0; v < vectors; ++v) {
-        const Floats above = (load(scratch + 16 * v) - all(best)) / all(temperature);
-        store(scratch + 16 * v, exp2(at_least(above * all(LOG2_E), all(-126.0f))));
+        const Floats above = (load(scratch + 16 * v) - all(best)) * sharpness;
+        store(scratch + 16 * v, exp2(at_least(above, all(-126.0f))));
         if (v + 1 == vectors)
             for (int i = count; i < 16 * vectors; ++i) scratch[i] = 0;
         sums[v] = sum(load(scratch + 16 * v));
