@@ -1,6 +1,7 @@
 """The torch twin of the stack: float32 is the model, int8 is whole numbers, half is half."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,16 +14,19 @@ from wavewn.engine.packing import kernel_weights
 from wavewn.engine.quantise import quantise
 from wavewn.engine.twin import (
     activate,
+    chord_knots,
     exp2,
     half_product,
     int8_product,
     make_products,
+    open_whole,
     run_stack,
     whole_numbers,
 )
 from wavewn.engine.weights import pack_wavenet
 from wavewn.state import StreamState
 
+CSRC = Path(__file__).parents[2] / "wavewn" / "csrc"
 EXACT = 2e-5  # float32 in another order of sums, and another exponential
 
 
@@ -116,6 +120,26 @@ def test_the_gate_is_tanh_times_sigmoid():
     assert float(activate(torch.tensor([-1e9, -1e9]))) == 1.0
     assert float(activate(torch.tensor([1e9, -1e9]))) == -1.0
     assert 0 <= float(activate(torch.tensor([-1e9, 1e9]))) < 1e-11
+
+
+def test_gates_in_whole_numbers_are_a_tenth_of_a_step_from_true_ones():
+    f, g = 6 * random(4000), 6 * random(4000, seed=1)
+    factor = np.log2(np.e)
+    gate = torch.cat([-2 * factor * f, -factor * g])
+    true = torch.tanh(f) * torch.sigmoid(g)
+    error = (127 * (open_whole(gate) - true)).abs()
+
+    assert 0.5 < float(error.max()) < 0.6  # a step, rounded, and the chords
+    assert open_whole(torch.tensor([-1e9, -1e9])) == 1.0
+    assert open_whole(torch.tensor([1e9, -1e9])) == -1.0
+    assert open_whole(torch.tensor([0.0, -1e9])) == 0.0
+    assert torch.equal(127 * open_whole(gate), (127 * open_whole(gate)).round())
+
+
+def test_the_kernel_has_the_knots_of_the_twin():
+    lines = (CSRC / "gates.hpp").read_text().split("KNOTS[CHORDS + 1] = {")[1].split("};")[0]
+
+    assert [int(one) for one in lines.split(",")] == chord_knots().tolist()
 
 
 def test_int8_products_are_those_of_integers():

@@ -41,8 +41,9 @@ void assemble(Packing& packing, const std::vector<int>& dilations, int features,
     net.gate_width = 2 * padded(net.residual, 16);
     const int R = net.residual, group = net.precision == Precision::int8 ? 4 : 1;
     const auto put = [&](Product& product, const std::string& name, const Sources& rows,
-                         const Sources& columns) {
-        const Plain plain = find(name);
+                         const Sources& columns, float unit = 1) {
+        Plain plain = find(name);
+        plain.unit = unit;
         check(name, plain, rows, columns);
         packing.put(product, plain, rows, columns);
     };
@@ -53,13 +54,14 @@ void assemble(Packing& packing, const std::vector<int>& dilations, int features,
         put(net.mel[i], "mel." + std::to_string(i),
             in_order(net.mel_taps * (i ? net.channels : net.bands), 1), in_order(net.channels, 16));
     const Sources condition = in_order(net.channels, 1);
+    const float gate_unit = net.precision == Precision::int8 ? GATE_UNIT : 1;
     if (net.order) put(net.predictor, "predictor", condition, in_order(net.order + 1, 16));
     if (net.longest)
         put(net.pitch, "pitch", condition, in_order(net.longest - net.shortest + 2, 16));
     if (net.upsampling == Upsampling::transposed)
         put(net.upsample, "upsample", in_order(2 * net.channels, 1),
             in_order(net.hop * net.channels, 16));
-    put(net.projection, "projection", condition, gate_columns(R, net.layer_count));
+    put(net.projection, "projection", condition, gate_columns(R, net.layer_count), gate_unit);
     put(net.input, "input", in_order(features, 1), in_order(R, 16));
 
     packing.half = half;
@@ -68,7 +70,8 @@ void assemble(Packing& packing, const std::vector<int>& dilations, int features,
         const std::string name = "layers." + std::to_string(i);
         const int outputs = i + 1 == net.layer_count ? net.skip : R + net.skip;
         layer.dilation = dilations[static_cast<std::size_t>(i)];
-        put(layer.gate, name + ".gate", tap_rows(R, net.taps, group), gate_columns(R, 1));
+        put(layer.gate, name + ".gate", tap_rows(R, net.taps, group), gate_columns(R, 1),
+            gate_unit);
         put(layer.out, name + ".out", in_order(R, group), in_order(outputs, 16));
     }
     put(net.head_hidden, "hidden", in_order(net.skip, group), in_order(net.hidden, 16));

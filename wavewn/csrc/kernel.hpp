@@ -13,6 +13,7 @@
 
 #include "breath.hpp"
 #include "frames.hpp"
+#include "gates.hpp"
 #include "heads.hpp"
 #include "network.hpp"
 #include "prediction.hpp"
@@ -38,8 +39,7 @@ INLINE int older_groups(const Network& net) {
 }
 
 // What becomes of a gate, sixteen of f and sixteen of g: z, an operand of `out`. While exponentials
-// keep the processor busy, weights of `out` come nearer, once for all lanes: on Zen 4 S and M in
-// int8 are 1.04 times as fast with it.
+// keep the processor busy, weights of `out` come nearer, once for all lanes.
 template <class P>
 struct Open {
     struct Target {
@@ -50,10 +50,21 @@ struct Open {
     template <int V>
     INLINE void operator()(int n, int first, const Floats (&result)[V]) const {
 #pragma GCC unroll 4
-        for (int v = 0; v + 1 < V; v += 2) {
+        for (int v = 0; v + 1 < V; v += 2)
             if (n == 0) fetch(first + v);
-            P::write(*target[n].out, activated(result[v], result[v + 1]), 8 * (first + v),
-                     target[n].z);
+        if constexpr (P::WHOLE) {
+#pragma GCC unroll 4
+            for (int v = 0; v + 3 < V; v += 4)
+                open_gates(result[v], result[v + 1], result[v + 2], result[v + 3], P::RAISE,
+                           target[n].z + 8 * (first + v));
+            if constexpr (V % 4 == 2)
+                open_gate(result[V - 2], result[V - 1], P::RAISE,
+                          target[n].z + 8 * (first + V - 2));
+        } else {
+#pragma GCC unroll 4
+            for (int v = 0; v + 1 < V; v += 2)
+                P::write(*target[n].out, activated(result[v], result[v + 1]), 8 * (first + v),
+                         target[n].z);
         }
     }
     INLINE void fetch(int vector) const {
@@ -91,6 +102,13 @@ INLINE void prepare_older(const Network& net, const Layer& layer, const Lane& la
         slot += layer.dilation;
         if (slot >= layer.rows) slot -= layer.rows;
     }
+}
+
+// Call the oldest tap of a layer: with many lanes the rings are more than the second cache holds,
+// and their rows are too many for the processor to see them coming.
+INLINE void call_ring(const Network& net, const Layer& layer, const Lane& lane, int slot) {
+    const float* const from = lane.state + layer.ring + std::int64_t(slot) * net.residual;
+    for (int i = 0; i < net.residual; i += 16) __builtin_prefetch(from + i);
 }
 
 // The older taps of samples t, t + 1, ... of a frame, as many as the layer does at once: one pass
@@ -149,8 +167,10 @@ INLINE void layer_step(const Network& net, int index, Lane* lanes, int count, in
     const float* bias[MOST_LANES];
     float* out[MOST_LANES];
     float* kept[MOST_LANES];
+    const int next = last ? 0 : index + 1;
     for (int n = 0; n < count; ++n) {
         Lane& lane = lanes[n];
+        if (!early) call_ring(net, net.layers[next], lane, lane.slots[next]);
         auto& bench = lane.bench[side];
         auto* const taps = reinterpret_cast<typename G::Input*>(bench.operand);
         float* const ring = lane.state + layer.ring;

@@ -14,6 +14,7 @@
 //     precisions.hpp how weights and inputs meet in float32, float16 and int8
 //     tiles.hpp      int8 of many lanes in the tiles of AMX
 //     products.hpp   y = x @ matrix + bias for each of them: the hot loop
+//     gates.hpp      int8: gates in whole numbers
 //     heads.hpp      from the head's parameters and noise to a level
 //     prediction.hpp linear and long-term prediction from the mel
 //     frames.hpp     what happens once a frame
@@ -47,6 +48,7 @@ namespace wavewn {
 constexpr int BLOCK_VECTORS = 8;  // outputs that a pass over the inputs makes at most, in vectors
 constexpr int FRAMES = 4;         // mel frames that are heard at once
 constexpr int SAMPLES = 8;        // samples whose conditions, or sums of older taps, are made at once
+constexpr float GATE_UNIT = 2048;  // int8: gates and their conditions come so many times as large
 
 enum class Precision : int { float32, float16, int8 };
 enum class HeadKind : int { mu_law, mixture, gaussian };

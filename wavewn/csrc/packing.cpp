@@ -87,7 +87,8 @@ void Packing::put(Product& product, const Plain& plain, const Sources& rows,
     };
     const auto of_columns = [&](const float* values) {
         std::vector<float> found;
-        for (const int column : columns) found.push_back(column == NOTHING ? 0 : values[column]);
+        for (const int column : columns)
+            found.push_back(column == NOTHING ? 0 : plain.unit * values[column]);
         return found;
     };
     if (plain.whole != nullptr) {
@@ -112,7 +113,9 @@ void Packing::put(Product& product, const Plain& plain, const Sources& rows,
         });
         keep(&product.weights, weights.data(), 2 * weights.size());
     } else {
-        const auto weights = blocks<float>(rows, columns, 1, at(plain.floats));
+        const auto weights = blocks<float>(rows, columns, 1, [&](int row, int column) {
+            return plain.unit * at(plain.floats)(row, column);
+        });
         keep(&product.weights, weights.data(), 4 * weights.size());
     }
     keep(product.bias, of_columns(plain.bias));

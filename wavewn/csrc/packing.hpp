@@ -23,6 +23,7 @@ struct Plain {
     const float* gain = nullptr;   // [inputs], with `whole`: from an input to its integer
     bool is_signed = true;         // with `whole`
     bool is_fine = false;          // with `whole`
+    float unit = 1;                // a power of two that results come multiplied by
 };
 
 // Where each packed column or row comes from: an index of the plain matrix, or NOTHING.

@@ -27,6 +27,7 @@ struct Plain {
     static constexpr int KEPT = 16;      // floats that hold a vector's sums: see `keep`
     static constexpr bool INIT_FIRST = true;  // sums begin with `init`; else they end with it
     static constexpr bool IN_TILES = false;   // whether AMX can do it
+    static constexpr bool WHOLE = false;      // whether inputs are whole numbers
     static INLINE void write(const Product&, const Floats& x, int at, Input* to) {
         store(to + at, x);
     }
@@ -59,6 +60,7 @@ struct Half {
     static constexpr int KEPT = 32;
     static constexpr bool INIT_FIRST = true;
     static constexpr bool IN_TILES = false;
+    static constexpr bool WHOLE = false;
     static INLINE void write(const Product&, const Floats& x, int at, Input* to) {
         store(to + at, halves(x));
     }
@@ -123,17 +125,21 @@ struct Whole {
     static constexpr int KEPT = 16;
     static constexpr bool INIT_FIRST = false;
     static constexpr bool IN_TILES = RAISED != 0;
+    static constexpr bool WHOLE = true;
     static INLINE void write(const Product& p, const Floats& x, int at, Input* to) {
         constexpr float low = SIGNED ? -127.0f : 0.0f, high = SIGNED ? 127.0f : 255.0f;
-        put(rounded(clamp(x * load(p.gain + at), low, high), SIGNED ? RAISED : 0), to + at);
+        put(clamp(x * load(p.gain + at), low, high), SIGNED ? RAISED : 0, to + at);
     }
-    static INLINE void put(const Ints& whole, Input* to) {
+    // The nearest whole numbers, and `more`.
+    static INLINE void put(const Floats& x, int more, Input* to) {
 #if defined(__AVX512F__)
-        const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)whole.part[0]);
+        // The lowest bits of the sum are what is wanted: see ROUNDING.
+        const Ints sums = bits(x + all(ROUNDING + static_cast<float>(more)));
+        const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)sums.part[0]);
         std::memcpy(to, &bytes, 16);
 #else
         std::int32_t lane[16];
-        store(lane, whole);
+        store(lane, rounded(x, more));
         for (int i = 0; i < 16; ++i) to[i] = static_cast<Input>(lane[i]);
 #endif
     }
@@ -249,9 +255,9 @@ struct FineOf : P {
     static INLINE void write(const Product& p, const Floats& x, int at, typename P::Input* to) {
         const Floats scaled = x * load(p.gain + at);
         const Floats whole = converted(rounded(clamp(scaled, -127.0f, 127.0f)));
-        P::put(rounded(whole, P::RAISE), to + at);
+        P::put(whole, P::RAISE, to + at);
         const Floats rest = clamp((scaled - whole) * all(128.0f), -127.0f, 127.0f);
-        P::put(rounded(rest, P::RAISE), to + p.inputs + 16 + at);
+        P::put(rest, P::RAISE, to + p.inputs + 16 + at);
     }
     static INLINE void flush(Sums&) {}
     static INLINE void keep(const Sums& y, float* to) {

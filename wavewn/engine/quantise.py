@@ -19,6 +19,9 @@ which share one pass over the weights:
 2026-11-22, a mu-law model of R = 64 and 18 layers, nats above float32: 0.051 without, 0.0041 with
 three fine layers, 0.0028 with four, 0.0011 with all.
 
+A gate's sums become z, the input of the layer's output, in whole numbers of 16 bits; twin.py,
+`open_whole`, has the equations. 2026-11-22, wavenet-ru-16k: that alone costs 0.00014 nats a sample.
+
 Only the products of the samples' stack are quantised: gates, outputs of layers, hidden, output.
 What runs once a frame, the input layer, the residual x, the sum of skips and the head stay float32.
 Each step is float32 and rounded on its own, so every machine gives the same bits.

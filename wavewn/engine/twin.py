@@ -8,11 +8,12 @@ the same on every machine, whether or not the native engine is there. The precis
     half      what AVX512-FP16 does: inputs rounded to half too, fused products summed in half, 32
               inputs at a time, and these sums in float32
     int8      as quantise.py specifies it, operation by operation: given the same inputs, a
-              product and `activate` give the kernel's bits
+              product and `open_whole` give the kernel's bits
 
 Whole rows go through layer after layer, so a second of audio takes seconds, not minutes.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -36,8 +37,13 @@ EXP2 = tuple(
         "0x1.420a8cp-13",
     )
 )
+LOG2_E = math.log2(math.e)
 LIMIT = 40.0  # of the gates' exponents
+UNIT = 2048.0  # int8: of a gate's exponents in whole numbers, of which WORD is the largest
+WORD = 32767
+CHORD, CHORDS, TOP = 512, 64, 16320
 CHUNK = 32  # inputs summed in half
+GATE = ".gate"  # ends the names of gates
 
 Product = Callable[[Tensor, Tensor], Tensor]  # (inputs, init) -> outputs
 
@@ -58,6 +64,33 @@ def activate(gate: Tensor) -> Tensor:
     """
     a, b = exp2(gate.clamp(-LIMIT, LIMIT)).chunk(2, dim=-1)
     return (1 - a) / ((1 + a) * (1 + b))
+
+
+def chord_knots() -> Tensor:
+    """TOP tanh(f / (2 log2(e))) at the ends of the chords, int64 [CHORDS + 1].
+
+    Each is moved outwards by half of what the chords beside it lack in their middles.
+    """
+    ends = torch.arange(2 * CHORDS + 1, dtype=torch.float64) * (CHORD / 2 / UNIT)
+    true = TOP * torch.tanh(ends / (2 * LOG2_E))
+    lack = true[1::2] - (true[:-1:2] + true[2::2]) / 2
+    knots = true[::2].clone()
+    knots[1:-1] += (lack[1:] + lack[:-1]) / 4
+    return knots.round().long()
+
+
+def open_whole(gate: Tensor) -> Tensor:
+    """What int8 makes of a gate [..., 2R]: z in steps of 1 / SIGNED; see csrc/gates.hpp.
+
+    t = clamp(round(UNIT f)) and u likewise of g; T is TOP tanh in chords, with its argument's sign;
+    z = round(round(-T(t) (TOP - T(u)) / 2^15) / 2^7) / SIGNED.
+    """
+    whole = (gate * UNIT).round().clamp(-WORD, WORD).long()
+    knots, chord, rest = chord_knots(), whole.abs() // CHORD, whole.abs() % CHORD
+    rise = (knots[chord + 1] - knots[chord]) * rest // CHORD
+    tanh, sigmoid = (whole.sign() * (knots[chord] + rise)).chunk(2, dim=-1)
+    z = (-tanh * (TOP - sigmoid) + (1 << 14)) >> 15
+    return ((z + 64) >> 7).float() / SIGNED
 
 
 def whole_numbers(x: Tensor, product: Quantised) -> Tensor:
@@ -96,7 +129,7 @@ def half_product(x: Tensor, matrix: Tensor, init: Tensor) -> Tensor:
 def make_products(
     weights: WaveNetWeights, precision: str, calibration: Calibration | None = None
 ) -> dict[str, Product]:
-    """Name the products of the stack in a precision.
+    """Name the products of the stack in a precision; those of gates give z.
 
     Args:
         weights: With the factors of the gates in them (`kernel_weights`).
@@ -106,15 +139,20 @@ def make_products(
     if precision == "int8":
         assert calibration is not None, "int8 needs a calibration"
         quantised = quantise_wavenet(weights, calibration)
-        return {name: _int8(product) for name, product in quantised.items()}
+        return {
+            name: _opened(_int8(product), open_whole) if name.endswith(GATE) else _int8(product)
+            for name, product in quantised.items()
+        }
     matrices = {"hidden": weights.hidden.matrix, "output": weights.output.matrix}
     for i, layer in enumerate(weights.layers):
-        matrices |= {f"layers.{i}.gate": layer.gate, f"layers.{i}.out": layer.out.matrix}
-    if precision == "half":
-        return {name: _half(matrix) for name, matrix in matrices.items()}
+        matrices |= {f"layers.{i}{GATE}": layer.gate, f"layers.{i}.out": layer.out.matrix}
+    make = _half if precision == "half" else _plain
     if precision == "float16":
         matrices = {name: matrix.half().float() for name, matrix in matrices.items()}
-    return {name: _plain(matrix) for name, matrix in matrices.items()}
+    return {
+        name: _opened(make(matrix), activate) if name.endswith(GATE) else make(matrix)
+        for name, matrix in matrices.items()
+    }
 
 
 def run_stack(
@@ -146,7 +184,7 @@ def run_stack(
         past = [F.pad(x, (0, 0, (taps - 1 - k) * layer.dilation, 0)) for k in range(taps)]
         hear(f"layers.{i}.gate", x)
         inputs = torch.cat([tap[:, : x.shape[1]] for tap in past], dim=-1)
-        z = activate(products[f"layers.{i}.gate"](inputs, init))
+        z = products[f"layers.{i}.gate"](inputs, init)
         hear(f"layers.{i}.out", z)
         out = products[f"layers.{i}.out"](z, layer.out.bias)
         if i + 1 < len(weights.layers):
@@ -177,6 +215,10 @@ def _gates(weights: WaveNetWeights, condition: Tensor) -> Callable[[int], Tensor
         return frames if kind == "transposed" else frames[:, 1:].repeat_interleave(hop, dim=1)
 
     return own
+
+
+def _opened(product: Product, activation: Callable[[Tensor], Tensor]) -> Product:
+    return lambda x, init: activation(product(x, init))
 
 
 def _int8(product: Quantised) -> Product:
