@@ -10,7 +10,7 @@ from wavewn.audio.mel import mel_spectrogram
 from wavewn.audio.mel_spec import MelSpec
 from wavewn.bundle import fresh_model, load_bundle, save_bundle
 from wavewn.cli.main import main
-from wavewn.config import HiFiGANConfig
+from wavewn.config import HiFiGANConfig, SpectralConfig
 
 SPEC = MelSpec(
     sample_rate=8000, n_fft=128, hop_length=32, win_length=128, n_mels=10, f_min=0, f_max=4000
@@ -50,6 +50,19 @@ def test_a_bundle_is_made_of_another_number(voice, model, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["levellings"] == 2
     assert main(["inspect", str(voice)]) == 0
     assert "levellings" not in capsys.readouterr().out
+
+
+def test_a_spectral_bundle_is_made_of_another_number_too(tmp_path):
+    settings = SpectralConfig(channels=6, hidden_channels=5, dilations=(1,), n_fft=64)
+    model = fresh_model(settings, SPEC)
+    save_bundle(tmp_path / "voice", model, SPEC, verdict=VERDICT)
+    wanted = model.settings.levellings + 2
+    wish = ["export", str(tmp_path / "voice"), "--levellings", str(wanted)]
+    assert main([*wish, "-o", str(tmp_path / "levelled")]) == 0
+
+    bundle = load_bundle(tmp_path / "levelled")
+    assert (bundle.model.settings.levellings, bundle.levellings) == (wanted, 0)
+    assert "bfloat16" not in bundle.config["verdict"]
 
 
 def test_the_verdict_is_on_audio_that_is_levelled(voice, tmp_path):

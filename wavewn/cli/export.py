@@ -132,13 +132,19 @@ def relevelled(bundle: "Bundle", count: int) -> "Bundle":
     import dataclasses
 
     from wavewn.bundle.contents import VERDICT
+    from wavewn.bundle.levelling import levelled
     from wavewn.models.smoothed_wavenet import SmoothedWaveNet
+    from wavewn.models.spectral import Spectral
     from wavewn.models.wavenet import WaveNet
 
+    model, before = bundle.model, bundle.levellings
     config = {**bundle.config, "levellings": count}
-    if count != bundle.levellings and not isinstance(bundle.model, WaveNet | SmoothedWaveNet):
+    if isinstance(model, Spectral):  # it levels by itself
+        before, config["levellings"] = model.settings.levellings, 0
+        model = levelled(bundle, count)[0]
+    if count != before and not isinstance(model, WaveNet | SmoothedWaveNet):
         config["verdict"] = dict(VERDICT)
-    return dataclasses.replace(bundle, config=config)
+    return dataclasses.replace(bundle, model=model, config=config)
 
 
 def find_recordings(
