@@ -6,6 +6,7 @@
 #pragma once
 
 #include "gated_training.hpp"
+#include "onepass_operands.hpp"
 #include "vectors.hpp"
 
 namespace wavewn {
@@ -16,19 +17,10 @@ constexpr int GROUP = 8;           // rows whose sums stay in registers, with tw
 
 INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
-// ---- sixteen bfloat16 ----
+// ---- bfloat16, beside what `Brain` does with it ----
 
 INLINE Floats widen(__m256i bits16) {
     return {{(NativeFloat)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits16), 16)}};
-}
-INLINE Floats widen(const Brain16* from) {
-    return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-}
-INLINE __m256i narrow(const Floats& x) {
-    return (__m256i)_mm512_cvtneps_pbh((__m512)x.part[0]);
-}
-INLINE void write(Brain16* to, const Floats& x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow(x));
 }
 // Two vectors side by side.
 INLINE __m512i narrow(const Floats& low, const Floats& high) {
@@ -56,19 +48,15 @@ INLINE void multiply(Floats (&sum)[R][V], const Left& left, std::int64_t row,
         for (int b = 0; b < BASES; ++b)
             base[b] = left.from + tap * left.tap + (row + 3 * b) * left.row;
         for (std::int64_t i = 0; i < left.pairs; ++i) {
-            __m512i weight[V];
+            Brain::Weights weight[V];
 #pragma GCC unroll 2
-            for (int v = 0; v < V; ++v) weight[v] = _mm512_loadu_si512(right + 32 * v);
+            for (int v = 0; v < V; ++v) weight[v] = Brain::read(right + 32 * v);
             right += 32 * V;
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) {
-                std::int32_t pair;
-                std::memcpy(&pair, base[r / 3] + (r % 3) * left.row, 4);
-                const __m512i x = _mm512_set1_epi32(pair);
+                const Brain::Weights x = Brain::spread(base[r / 3] + (r % 3) * left.row);
 #pragma GCC unroll 2
-                for (int v = 0; v < V; ++v)
-                    sum[r][v].part[0] = (NativeFloat)_mm512_dpbf16_ps(
-                        (__m512)sum[r][v].part[0], (__m512bh)weight[v], (__m512bh)x);
+                for (int v = 0; v < V; ++v) sum[r][v] = Brain::meet(weight[v], x, sum[r][v]);
             }
 #pragma GCC unroll 4
             for (int b = 0; b < BASES; ++b) base[b] += left.pair;
@@ -105,8 +93,7 @@ struct Ahead {
 };
 
 // Each kind of product fetches in `prepare` what it will need at the end, and says in `finish` what
-// becomes of its sums. Not inlined: all of them in one
-// function would spill each other's registers.
+// becomes of its sums. Not inlined: all of them in one function would spill each other's registers.
 template <class Product, int V, int R = GROUP>
 __attribute__((noinline)) void group(const Product& given, std::int64_t row, std::int64_t rows) {
     if (rows == R) {

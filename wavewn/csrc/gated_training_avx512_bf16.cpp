@@ -54,11 +54,11 @@ INLINE void find_offsets(const GatedSizes& s, const GatedLayer& layer, std::int6
                           (batch * (s.frames() + (s.linear ? 1 : 0)) + first) * stride;
     for (std::int64_t frame = first; frame <= last; ++frame, from += stride)
         for (std::int64_t i = 0; i < width; i += 16) {
-            const Floats factor = all(i % 32 == 0 ? TANH : SIGMOID), condition = widen(from + i);
+            const Floats factor = all(i % 32 == 0 ? TANH : SIGMOID), condition = Brain::widen(from + i);
             const std::int64_t place = (frame - first) * width + i;
             store(found.now + place, (load(layer.gate_bias + i) + condition) * factor);
             if (s.linear)
-                store(found.slope + place, (widen(from + stride + i) - condition) * factor);
+                store(found.slope + place, (Brain::widen(from + stride + i) - condition) * factor);
         }
     for (std::int64_t i = 0; i < rows; ++i) {
         const std::int64_t frame = (begin + i) / s.hop;
@@ -96,7 +96,7 @@ struct Gates {
         // Past the caches: it is long until the way back, and a line is whole.
         _mm512_stream_si512(reinterpret_cast<__m512i*>(factors + row * 2 * channels + column),
                             narrow(opened * b, (one + a) * quotient));
-        write(z + row * channels + column / 2, opened);
+        Brain::write(z + row * channels + column / 2, opened);
     }
 };
 
@@ -119,8 +119,8 @@ struct Added {
             const std::int64_t place = row * channels + column + 16 * v;
             Floats y = sum[v];
             if (bias != nullptr) y = y + load(bias + column + 16 * v);
-            if (added != nullptr) y = y + widen(added + place);
-            write(to + place, y);
+            if (added != nullptr) y = y + Brain::widen(added + place);
+            Brain::write(to + place, y);
         }
     }
 };
@@ -216,12 +216,12 @@ void open_backwards(const GatedSizes& s, const GatedLayer& layer, std::int64_t b
                 const __m512i both = _mm512_loadu_si512(factors + i * 2 * R + 2 * c);
                 const Floats f = widen(_mm512_castsi512_si256(both));
                 const Floats g = widen(_mm512_extracti64x4_epi64(both, 1));
-                Floats d = widen(dz + i * s.layers * R + c);
+                Floats d = Brain::widen(dz + i * s.layers * R + c);
                 if (through != nullptr) d = d + load(through + i * R + c);
                 const Floats product = f * g;
                 const Floats df = d * (g - product * f), dg = d * (product - product * g);
                 _mm512_storeu_si512(da + i * 2 * R + 2 * c, narrow(df, dg));
-                write(z + i * R + c, product);
+                Brain::write(z + i * R + c, product);
                 sum_f = sum_f + df, sum_g = sum_g + dg;
                 if (!LINEAR) continue;
                 const Floats ramp = all(static_cast<float>(begin + i - frame * s.hop + 1) /
@@ -244,7 +244,7 @@ void open_backwards(const GatedSizes& s, const GatedLayer& layer, std::int64_t b
 void add_rows(const Brain16* from, std::int64_t rows, std::int64_t columns, float* to) {
     for (std::int64_t c = 0; c < columns; c += 16) {
         Floats sum = load(to + c);
-        for (std::int64_t i = 0; i < rows; ++i) sum = sum + widen(from + i * columns + c);
+        for (std::int64_t i = 0; i < rows; ++i) sum = sum + Brain::widen(from + i * columns + c);
         store(to + c, sum);
     }
 }

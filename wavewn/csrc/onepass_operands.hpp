@@ -1,4 +1,5 @@
-// What convolutions of one-pass models multiply: float32, or bfloat16 by twos.
+// What convolutions of one-pass models, and gates in training, multiply: float32, or bfloat16 by
+// twos.
 //
 // `meet` adds the products of a vector's weights and a spread input to sums; `write` and `widen` turn
 // sixteen numbers into operands and back, `narrow` and `wide` one.
@@ -24,6 +25,14 @@ struct Single {
     static INLINE Operand narrow(float x) { return x; }
     static INLINE float wide(Operand x) { return x; }
 };
+
+// A bfloat16, given as its bits.
+INLINE float widened(std::uint16_t x) {
+    const std::uint32_t bits32 = static_cast<std::uint32_t>(x) << 16;
+    float y;
+    std::memcpy(&y, &bits32, 4);
+    return y;
+}
 
 #if defined(__AVX512BF16__)
 // Two inputs at a time; products and their sums are float32, rounded as VDPBF16PS does.
@@ -53,12 +62,7 @@ struct Brain {
         write(lanes, all(x));
         return lanes[0];
     }
-    static INLINE float wide(Operand x) {
-        const std::uint32_t bits32 = static_cast<std::uint32_t>(x) << 16;
-        float y;
-        std::memcpy(&y, &bits32, 4);
-        return y;
-    }
+    static INLINE float wide(Operand x) { return widened(x); }
 };
 #elif defined(WAVEWN_IMITATE_AMX)
 // The same for tests/csrc, on any machine.
@@ -99,12 +103,7 @@ struct Brain {
         std::memcpy(&bits32, &x, 4);
         return static_cast<Operand>((bits32 + 0x7fff + (bits32 >> 16 & 1)) >> 16);
     }
-    static float wide(Operand x) {
-        const std::uint32_t bits32 = static_cast<std::uint32_t>(x) << 16;
-        float y;
-        std::memcpy(&y, &bits32, 4);
-        return y;
-    }
+    static float wide(Operand x) { return widened(x); }
 };
 #endif
 

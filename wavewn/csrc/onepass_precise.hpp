@@ -20,6 +20,7 @@ INLINE void store_part(float* to, const Floats& x, int count) {
     for (int i = 0; i < count; ++i) to[i] = lane[i];
 #endif
 }
+
 // Rows whose sums of sixteen outputs stay in registers at once.
 #if defined(__AVX512F__)
 constexpr int PRECISE_ROWS = 8;
